@@ -1,0 +1,1 @@
+"""What the user writes: configuration, nodes, windows, graph, contracts."""
