@@ -272,7 +272,7 @@ def model(
 
 
 def value(*, model: str, unit: str) -> Callable[[F], F]:
-    """Declare the worth of each outcome of a model: a function of the outcomes that returns one number a row."""
+    """Declare the worth of each outcome of a model: a function of the outcomes, one number a row."""
 
     def declare(function: F) -> F:
         return _register(function, Value, model=model, unit=unit)

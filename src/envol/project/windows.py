@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from envol.errors import ConfigError, NotFoundError, ProjectError
@@ -50,7 +50,8 @@ class Period(Enum):
         return self.value
 
 
-class Span(NamedTuple):
+@dataclass(frozen=True)
+class Span:
     """A length of time such as "120d" or "1mo"; days and longer follow the calendar."""
 
     count: int

@@ -1,0 +1,102 @@
+"""Contracts: a table's rows against its dataframely `Schema`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from envol.errors import DataError, ProjectError
+
+REASON = "broken_rule"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Rows that meet the contract, and those that do not with the rules they break in `broken_rule`."""
+
+    good: pl.DataFrame
+    broken: pl.DataFrame
+
+    def reasons(self) -> str:
+        """How many rows break which rule, most frequent first, as one line."""
+        counts = self.broken.get_column(REASON).str.split(", ").list.explode().value_counts(sort=True)
+        return ", ".join(f"{count} x {rule}" for rule, count in counts.head(5).iter_rows())
+
+
+def check(frame: pl.DataFrame, contract: type[Any]) -> Checked:
+    """Divide a table's rows by its contract. Columns beyond the contract are kept.
+
+    Args:
+        frame: the table of one window.
+        contract: a dataframely `Schema`.
+
+    Raises:
+        DataError: a column is missing or has another dtype than the contract says.
+    """
+    import dataframely as dy
+
+    dtypes = {name: column.dtype for name, column in contract.columns().items()}
+    missing = [name for name in dtypes if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{_columns(missing)} of the contract {contract.__name__} missing; the function returned "
+            + (", ".join(frame.columns) or "no columns"),
+            remedy="return that column, or take it out of the contract",
+        )
+    casts = {
+        name: dtype
+        for name, dtype in dtypes.items()
+        if frame.schema[name] == pl.Null or _widens(frame.schema[name], dtype)
+    }
+    frame = frame.with_columns(pl.col(name).cast(dtype) for name, dtype in casts.items())
+    wrong = [name for name, column in contract.columns().items() if not _fits(column, frame.schema[name])]
+    if wrong:
+        told = "; ".join(f"{name} is {frame.schema[name]}, not {dtypes[name]}" for name in wrong)
+        raise DataError(
+            f"wrong dtype for the contract {contract.__name__}: {told}",
+            remedy=f"cast it in the function, for example pl.col({wrong[0]!r}).cast(pl.{dtypes[wrong[0]]})",
+        )
+    if frame.is_empty():
+        return Checked(frame, frame.with_columns(pl.lit(None, pl.String).alias(REASON)))
+    marked = frame.with_row_index("__row")
+    good, failure = contract.filter(frame.select(dtypes).with_columns(), cast=False)
+    if failure.invalid().is_empty():
+        return Checked(frame, frame.clear().with_columns(pl.lit(None, pl.String).alias(REASON)))
+    rules = _broken_rules(frame.select(dtypes), contract, dy)
+    keep = rules.is_null()
+    return Checked(
+        marked.filter(keep).drop("__row"),
+        frame.filter(~keep).with_columns(rules.filter(~keep).alias(REASON)),
+    )
+
+
+def check_contract(contract: Any, node: str) -> None:
+    """Refuse a contract that is not a dataframely `Schema`.
+
+    Raises:
+        ProjectError: naming what was given.
+    """
+    import dataframely as dy
+
+    if not (isinstance(contract, type) and issubclass(contract, dy.Schema)):
+        raise ProjectError(
+            f"contract={contract!r} is not a dataframely Schema",
+            node=node,
+            remedy="class Flight(dy.Schema): flight_id = dy.String(primary_key=True)",
+        )
+
+
+def _columns(names: list[str]) -> str:
+    return f"column {names[0]!r}" if len(names) == 1 else "columns " + ", ".join(map(repr, names))
+
+
+def _widens(given: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether a cast cannot lose anything: smaller to larger integers, integers to text never."""
+    if given == wanted:
+        return False
+    order = [pl.Int8, pl.Int16, pl.Int32, pl.Int64]
+    if given in order and wanted in order:
+        return order.index(type(given)) < order.index(type(wanted))
+    return given == pl.Float32 and wanted == pl.Float64
