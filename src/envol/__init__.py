@@ -1,0 +1,22 @@
+"""Envol: from a notebook to a machine-learning model in production that people can trust."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from envol.project.nodes import model, source, table, value
+from envol.project.windows import Window
+
+if TYPE_CHECKING:
+    from envol.connection import Connection, connect
+
+__all__ = ["Connection", "Window", "connect", "model", "source", "table", "value"]
+
+
+def __getattr__(name: str) -> object:
+    # `connect` is loaded when first used: a project's modules import only the decorators.
+    if name in ("connect", "Connection"):
+        from envol import connection
+
+        return getattr(connection, name)
+    raise AttributeError(f"module 'envol' has no attribute {name!r}")
