@@ -1,0 +1,36 @@
+"""What a project keeps: tables in the lake, metadata in SQL, artifacts by digest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from envol.storage.store import Store
+
+if TYPE_CHECKING:
+    from envol.storage import tables
+    from envol.storage.artifacts import Artifacts
+    from envol.storage.lake import Lake
+    from envol.storage.metadata import Metadata
+    from envol.storage.records import Commit, Compaction, TableInfo
+
+__all__ = ["Artifacts", "Commit", "Compaction", "Lake", "Metadata", "Store", "TableInfo", "tables"]
+
+_MODULES = {
+    "Artifacts": "artifacts",
+    "Commit": "records",
+    "Compaction": "records",
+    "Lake": "lake",
+    "Metadata": "metadata",
+    "TableInfo": "records",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when first used: DuckDB and SQLAlchemy each take a tenth of a second to import.
+    from importlib import import_module
+
+    if name == "tables":
+        return import_module("envol.storage.tables")
+    if name in _MODULES:
+        return getattr(import_module(f"envol.storage.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'envol.storage' has no attribute {name!r}")
