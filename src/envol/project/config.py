@@ -67,7 +67,8 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
-            f"no {FILE} in {path.parent}", remedy="go to the project's folder, or start one with: envol new NAME"
+            f"no {FILE} in {path.parent}",
+            remedy="go to the project's folder, or start one with: envol new NAME",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}", remedy="make it a readable UTF-8 file") from None
@@ -129,7 +130,8 @@ def _readable(error: msgspec.ValidationError, text: str, file: str) -> ConfigErr
             remedy=f"add {missing[1]} = ... (see docs/reference/config.md)",
         )
     return ConfigError(
-        f"{file}:{_line_of(text, place.rpartition('.')[2])}: {place}: {message}", remedy="give a value of that type"
+        f"{file}:{_line_of(text, place.rpartition('.')[2])}: {place}: {message}",
+        remedy="give a value of that type",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -10,6 +11,7 @@ import polars as pl
 from envol.errors import DataError, ProjectError
 
 REASON = "broken_rule"
+_ROW = "envol_row"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,6 @@ def check(frame: pl.DataFrame, contract: type[Any]) -> Checked:
     Raises:
         DataError: a column is missing or has another dtype than the contract says.
     """
-    import dataframely as dy
-
     dtypes = {name: column.dtype for name, column in contract.columns().items()}
     missing = [name for name in dtypes if name not in frame.columns]
     if missing:
@@ -45,13 +45,12 @@ def check(frame: pl.DataFrame, contract: type[Any]) -> Checked:
             + (", ".join(frame.columns) or "no columns"),
             remedy="return that column, or take it out of the contract",
         )
-    casts = {
-        name: dtype
-        for name, dtype in dtypes.items()
-        if frame.schema[name] == pl.Null or _widens(frame.schema[name], dtype)
-    }
-    frame = frame.with_columns(pl.col(name).cast(dtype) for name, dtype in casts.items())
-    wrong = [name for name, column in contract.columns().items() if not _fits(column, frame.schema[name])]
+    frame = frame.with_columns(
+        pl.col(name).cast(dtype) for name, dtype in dtypes.items() if _widens(frame.schema[name], dtype)
+    )
+    wrong = [
+        name for name, column in contract.columns().items() if not column.validate_dtype(frame.schema[name])
+    ]
     if wrong:
         told = "; ".join(f"{name} is {frame.schema[name]}, not {dtypes[name]}" for name in wrong)
         raise DataError(
@@ -59,17 +58,21 @@ def check(frame: pl.DataFrame, contract: type[Any]) -> Checked:
             remedy=f"cast it in the function, for example pl.col({wrong[0]!r}).cast(pl.{dtypes[wrong[0]]})",
         )
     if frame.is_empty():
-        return Checked(frame, frame.with_columns(pl.lit(None, pl.String).alias(REASON)))
-    marked = frame.with_row_index("__row")
-    good, failure = contract.filter(frame.select(dtypes).with_columns(), cast=False)
-    if failure.invalid().is_empty():
-        return Checked(frame, frame.clear().with_columns(pl.lit(None, pl.String).alias(REASON)))
-    rules = _broken_rules(frame.select(dtypes), contract, dy)
-    keep = rules.is_null()
-    return Checked(
-        marked.filter(keep).drop("__row"),
-        frame.filter(~keep).with_columns(rules.filter(~keep).alias(REASON)),
-    )
+        return Checked(frame, _no_rows(frame))
+    good, failure = _marked(contract).filter(frame.with_row_index(_ROW).select(_ROW, *dtypes))
+    kept = good.get_column(_ROW)
+    if kept.len() == frame.height:
+        return Checked(frame, _no_rows(frame))
+    details = failure.details()
+    rules = details.select(pl.exclude(_ROW, *dtypes))
+    reasons = details.select(
+        pl.concat_list(pl.when(pl.col(rule) == "invalid").then(pl.lit(rule)) for rule in rules.columns)
+        .list.drop_nulls()
+        .list.join(", ")
+        .str.replace_all("|", ": ", literal=True)
+    ).to_series()
+    broken = frame[details.get_column(_ROW)].with_columns(reasons.alias(REASON))
+    return Checked(frame[kept], broken)
 
 
 def check_contract(contract: Any, node: str) -> None:
@@ -92,11 +95,25 @@ def _columns(names: list[str]) -> str:
     return f"column {names[0]!r}" if len(names) == 1 else "columns " + ", ".join(map(repr, names))
 
 
+def _no_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.clear().with_columns(pl.lit(None, pl.String).alias(REASON))
+
+
+@cache
+def _marked(contract: Any) -> type[Any]:
+    """The contract with a column that numbers the rows, so that broken ones are found again."""
+    import dataframely as dy
+
+    return type(contract.__name__, (contract,), {_ROW: dy.UInt32(), "__module__": contract.__module__})
+
+
 def _widens(given: pl.DataType, wanted: pl.DataType) -> bool:
-    """Whether a cast cannot lose anything: smaller to larger integers, integers to text never."""
+    """Whether a cast cannot lose anything: no values at all, or a smaller number type to a larger."""
     if given == wanted:
         return False
-    order = [pl.Int8, pl.Int16, pl.Int32, pl.Int64]
+    if given == pl.Null:
+        return True
+    order: list[Any] = [pl.Int8, pl.Int16, pl.Int32, pl.Int64]
     if given in order and wanted in order:
         return order.index(type(given)) < order.index(type(wanted))
     return given == pl.Float32 and wanted == pl.Float64

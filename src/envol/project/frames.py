@@ -77,4 +77,6 @@ def to_numbers(result: Any, rows: int, node: str) -> pl.Series:
 def _described(result: Any) -> str:
     if result is None:
         return "None (is a `return` missing?)"
-    return f"a {type(result).__module__.partition('.')[0]} {type(result).__name__}".replace("a builtins ", "a ")
+    return f"a {type(result).__module__.partition('.')[0]} {type(result).__name__}".replace(
+        "a builtins ", "a "
+    )

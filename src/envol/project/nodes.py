@@ -67,7 +67,7 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """ "source", "table", "model" or "value"."""
+        """ "source", "table", "model", "predictions", "outcomes" or "value"."""
         return type(self).__name__.lower()
 
     @property
@@ -130,6 +130,28 @@ class Model(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Predictions(Node):
+    """What a model predicts for each window of its features; declared by the model itself."""
+
+    model: Model
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.model.name, self.model.features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes(Node):
+    """Predictions joined to the labels that arrived later; declared by the model itself."""
+
+    model: Model
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.model.predictions, self.model.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Value(Node):
     """Worth of each outcome of a model, in `unit`: one number a row."""
 
@@ -139,6 +161,20 @@ class Value(Node):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (f"{self.model}_outcomes",)
+
+
+def derived(node: Model) -> tuple[Predictions, Outcomes]:
+    """The two tables that come with a model."""
+    common: dict[str, Any] = {
+        "function": node.function,
+        "module": node.module,
+        "arguments": (),
+        "model": node,
+    }
+    return (
+        Predictions(name=node.predictions, doc=f"Predictions of {node.name}", **common),
+        Outcomes(name=node.outcomes, doc=f"Predictions of {node.name} with what came true", **common),
+    )
 
 
 def source(

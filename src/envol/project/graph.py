@@ -1,0 +1,184 @@
+"""The graph: nodes in the order of their data, with every fault of the declaration named."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+from envol.errors import ProjectError
+from envol.project.contracts import check_contract
+from envol.project.nodes import Model, Node, Outcomes, Predictions, Source, Table, Value, derived
+from envol.project.windows import Period, Span
+
+QUARANTINE = "_quarantine"
+# Every window of the first lies inside one window of each of the others.
+_NESTED = {
+    Period.HOUR: {Period.HOUR, Period.DAY, Period.WEEK, Period.MONTH},
+    Period.DAY: {Period.DAY, Period.WEEK, Period.MONTH},
+    Period.WEEK: {Period.WEEK},
+    Period.MONTH: {Period.MONTH},
+}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All nodes by name, inputs before what reads them, and the period of each but models."""
+
+    nodes: Mapping[str, Node]
+    periods: Mapping[str, Period]
+
+    def period_of(self, name: str) -> Period:
+        """How long the node's windows are. Models have none: they are fitted at cutoffs."""
+        return self.periods[name]
+
+    def lookback(self, node: Node, name: str) -> Span | None:
+        """How much before the window the node reads of its input `name`."""
+        return node.lookback.get(name) if isinstance(node, Table) else None
+
+    def readers(self, name: str) -> list[Node]:
+        """The nodes that read `name`."""
+        return [node for node in self.nodes.values() if name in node.inputs]
+
+    def of(self, kind: type[Node]) -> list[Node]:
+        """The nodes of one kind."""
+        return [node for node in self.nodes.values() if isinstance(node, kind)]
+
+    def upstream(self, names: Iterable[str]) -> set[str]:
+        """The named nodes and everything that they are made from.
+
+        Raises:
+            ProjectError: for an unknown name, with the nearest known one.
+        """
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in self.nodes:
+                raise ProjectError(f"no node is called {name!r}", remedy=_nearest(name, self.nodes))
+            if name not in found:
+                found.add(name)
+                waiting.extend(self.nodes[name].inputs)
+        return found
+
+
+def build_graph(declared: Iterable[Node]) -> Graph:
+    """Close the graph over the declared nodes and what their models bring.
+
+    Raises:
+        ProjectError: duplicate or reserved name, unknown input, cycle, or periods that do not fit.
+    """
+    nodes: dict[str, Node] = {}
+    for node in declared:
+        for one in (node, *(derived(node) if isinstance(node, Model) else ())):
+            if one.name in nodes:
+                raise ProjectError(
+                    f"{one.module} and {nodes[one.name].module} both declare this name",
+                    node=one.name,
+                    remedy="rename one of them",
+                )
+            nodes[one.name] = one
+    for node in nodes.values():
+        _check_node(node, nodes)
+    ordered = {name: nodes[name] for name in _order(nodes)}
+    periods: dict[str, Period] = {}
+    for node in ordered.values():
+        period = _period(node, periods)
+        if period is not None:
+            periods[node.name] = period
+    return Graph(ordered, periods)
+
+
+def _check_node(node: Node, nodes: Mapping[str, Node]) -> None:
+    if node.name.endswith(QUARANTINE):
+        raise ProjectError(
+            f"names that end in {QUARANTINE} are for quarantined rows", node=node.name, remedy="rename it"
+        )
+    if node.contract is not None:
+        check_contract(node.contract, node.name)
+    read = [argument.name for argument in node.arguments if argument.is_input]
+    if isinstance(node, Source) and read:
+        raise ProjectError(
+            f"a source reads no tables, but has the parameter {read[0]!r}",
+            node=node.name,
+            remedy="declare it with @table, or give the parameter another type",
+        )
+    if isinstance(node, Value):
+        if not isinstance(nodes.get(node.model), Model):
+            models = [name for name, other in nodes.items() if isinstance(other, Model)]
+            raise ProjectError(
+                f"no model is called {node.model!r}", node=node.name, remedy=_nearest(node.model, models)
+            )
+        return
+    if isinstance(node, Table):
+        if not node.inputs:
+            raise ProjectError(
+                "a table is made from at least one other",
+                node=node.name,
+                remedy="name a node as parameter, or declare it with @source",
+            )
+        for name in node.lookback:
+            if name not in node.inputs:
+                raise ProjectError(
+                    f"lookback names {name!r}, which is no input",
+                    node=node.name,
+                    remedy=_nearest(name, node.inputs),
+                )
+    tables = [name for name, other in nodes.items() if not isinstance(other, Model) and name != node.name]
+    for name in node.inputs:
+        if name not in nodes:
+            raise ProjectError(f"unknown input {name!r}", node=node.name, remedy=_nearest(name, tables))
+        if isinstance(nodes[name], Model) and not isinstance(node, Predictions):
+            raise ProjectError(
+                f"{name!r} is a model, not a table",
+                node=node.name,
+                remedy=f"read {name}_predictions or {name}_outcomes",
+            )
+
+
+def _order(nodes: Mapping[str, Node]) -> list[str]:
+    try:
+        return list(TopologicalSorter({name: node.inputs for name, node in nodes.items()}).static_order())
+    except CycleError as error:
+        path: list[str] = error.args[1]
+        raise ProjectError(
+            "these nodes need each other: " + " -> ".join(path), remedy="take one of these inputs away"
+        ) from None
+
+
+def _period(node: Node, periods: Mapping[str, Period]) -> Period | None:
+    if isinstance(node, Source):
+        return node.every
+    if isinstance(node, Model):
+        return None
+    inputs = {name: periods[name] for name in node.inputs if name in periods}
+    declared = node.every if isinstance(node, Table) else None
+    if isinstance(node, Outcomes):
+        declared = inputs[node.model.predictions]
+    if declared is None and len(set(inputs.values())) > 1:
+        told = ", ".join(f"{name} {period}" for name, period in inputs.items())
+        raise ProjectError(
+            f"its inputs have different windows ({told})",
+            node=node.name,
+            remedy=f'say which it has: @table(every="{_longest(inputs.values())}")',
+        )
+    period = declared or next(iter(inputs.values()))
+    for name, other in inputs.items():
+        if period not in _NESTED[other]:
+            raise ProjectError(
+                f"its windows of {period} cannot be made of whole windows of {name}, which has {other}",
+                node=node.name,
+                remedy=f"give both the same `every`, or {node.name} a longer one",
+            )
+    return period
+
+
+def _longest(periods: Iterable[Period]) -> Period:
+    return max(periods, key=list(Period).index)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else "known here: " + (", ".join(known) or "none")
