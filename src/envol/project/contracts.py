@@ -59,7 +59,8 @@ def check(frame: pl.DataFrame, contract: type[Any]) -> Checked:
         )
     if frame.is_empty():
         return Checked(frame, _no_rows(frame))
-    good, failure = _marked(contract).filter(frame.with_row_index(_ROW).select(_ROW, *dtypes))
+    schema: Any = contract
+    good, failure = _marked(schema).filter(frame.with_row_index(_ROW).select(_ROW, *dtypes))
     kept = good.get_column(_ROW)
     if kept.len() == frame.height:
         return Checked(frame, _no_rows(frame))
