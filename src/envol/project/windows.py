@@ -81,6 +81,10 @@ class Span:
         """The instant this much earlier, in the zone of `instant`."""
         return self._shift(instant, -self.count)
 
+    def times(self, factor: int) -> Span:
+        """The span so many times as long."""
+        return Span(self.count * factor, self.unit)
+
     def _shift(self, instant: datetime, count: int) -> datetime:
         if self.unit == "h":
             return (instant.astimezone(UTC) + timedelta(hours=count)).astimezone(instant.tzinfo)

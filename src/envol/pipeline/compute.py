@@ -1,0 +1,57 @@
+"""Calling a node's function: frames in as its annotations ask, a Polars frame out."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from envol.errors import EnvolError, Failure
+from envol.project.frames import to_kind, to_numbers, to_polars
+from envol.project.nodes import Node, Value
+from envol.project.windows import Window
+
+
+def compute(
+    node: Node, frames: Mapping[str, pl.DataFrame], window: Window, parameters: Mapping[str, Any]
+) -> pl.DataFrame:
+    """Call the function of a source, table or value.
+
+    Args:
+        frames: the rows of each input by its name.
+        window: the window that is made.
+        parameters: values of the function's other parameters.
+
+    Returns:
+        The rows that it returned; of a value one column `value`.
+
+    Raises:
+        ProjectError: it returned something else than a frame (or numbers).
+        Failure: it raised; the message tells what and where.
+    """
+    arguments: dict[str, Any] = {}
+    for position, argument in enumerate(node.arguments):
+        if argument.kind == "window":
+            arguments[argument.name] = window
+        elif isinstance(node, Value) and position == 0:
+            kind = argument.kind if argument.is_input else "polars"
+            arguments[argument.name] = to_kind(frames[node.inputs[0]], kind)
+        elif argument.is_input:
+            arguments[argument.name] = to_kind(frames[argument.name], argument.kind)
+        else:
+            arguments[argument.name] = parameters[argument.name]
+    try:
+        result = node.function(**arguments)
+        if isinstance(node, Value):
+            return to_numbers(result, frames[node.inputs[0]].height, node.name).to_frame()
+        return to_polars(result, node.name)
+    except EnvolError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise Failure(
+            f"{type(error).__name__}: {error}",
+            remedy=f"raised at {frame.filename}:{frame.lineno}: {frame.line}",
+        ) from error

@@ -1,0 +1,262 @@
+"""The work of one task: read its inputs, call its function, check and commit what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from envol.errors import DataError, EnvolError
+from envol.pipeline.compute import compute
+from envol.pipeline.plan import NO_CHAMPION, Plan, Task
+from envol.pipeline.records import Made
+from envol.project.contracts import REASON, Checked, check
+from envol.project.graph import QUARANTINE
+from envol.project.nodes import Model, Node, Outcomes, Predictions, Source, Table, Value
+from envol.project.windows import Window
+
+if TYPE_CHECKING:
+    from envol.project import Project
+    from envol.registry import Registry
+    from envol.storage import Store
+
+WINDOW_START = "window_start"
+
+
+class NotYet(Exception):
+    """The task cannot be done now, and that is no failure."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task made, for the records."""
+
+    made: Made
+    lineage: Mapping[str, Any]
+
+
+class Worker:
+    """Carries out tasks of a plan; threads may share one.
+
+    Args:
+        call: calls a node's function with its arguments (in this process, or in one of its own).
+        run: id of the run, for the records of what is made.
+        note: takes short lines about the progress of long work.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        store: Store,
+        registry: Registry,
+        plan: Plan,
+        run: str,
+        note: Callable[[str], None],
+    ) -> None:
+        self._project = project
+        self._store = store
+        self._registry = registry
+        self._plan = plan
+        self._run = run
+        self._note = note
+        self._quarantines = {table.name for table in store.lake.tables() if table.name.endswith(QUARANTINE)}
+
+    def carry_out(self, task: Task, inputs: str) -> Done:
+        """Make one slot; `inputs` is the hash of the versions it reads.
+
+        Raises:
+            NotYet: a model has no champion for the window.
+            EnvolError: located at the node and window.
+        """
+        node = self._plan.nodes[task.node].node
+        try:
+            if isinstance(node, Model):
+                return self._train(node, task, inputs)
+            return self._make(node, task, inputs)
+        except EnvolError as error:
+            raise error.located(node=node.name, window=self._plan.label(task)) from error.__cause__
+
+    def _make(self, node: Node, task: Task, inputs: str) -> Done:
+        window = self._plan.schedule.window(node, task.index)
+        checked = self._rows(node, task, window)
+        good = checked.good
+        if good.is_empty() and getattr(node, "empty", "allow") == "error" and checked.broken.is_empty():
+            raise DataError(
+                "the window has no rows", remedy='allow it with empty="allow", or mend the source'
+            )
+        quarantine = self._quarantine(node, checked.broken)
+        made = self._made(node, inputs, good.height, content_version(good), checked.broken.height)
+        refused = self._refusal(node, checked)
+        if refused is not None:
+            if quarantine:
+                self._commit(node, window, quarantine, made)
+            raise refused
+        snapshot = self._commit(node, window, {node.name: good, **quarantine}, made)
+        return Done(made._replace(snapshot=snapshot), self._lineage(node, task))
+
+    def _rows(self, node: Node, task: Task, window: Window) -> Checked:
+        if isinstance(node, Predictions):
+            return self._predict(node, task, window)
+        if isinstance(node, Outcomes):
+            predictions, labels = (self._read(name, a, b) for name, a, b in self._ranges(node, task))
+            joined = predictions.join(
+                labels.drop(WINDOW_START), on=list(node.model.key), how="inner", suffix="_label"
+            )
+            return Checked(joined, joined.clear())
+        frame = self._call(node, task, window)
+        if node.contract is None:
+            return Checked(frame, frame.clear())
+        return check(frame, node.contract)
+
+    def _call(self, node: Node, task: Task, window: Window) -> pl.DataFrame:
+        frames = {name: self._read(name, start, end) for name, start, end in self._ranges(node, task)}
+        if node.timeout is not None:
+            from envol.pipeline.isolation import compute_apart
+
+            result = compute_apart(self._project, node, frames, window)
+        else:
+            result = compute(node, frames, window, self._project.parameters[node.name].values)
+        if not isinstance(node, Value):
+            return result.drop(WINDOW_START, strict=False)
+        key = self._plan.nodes[f"{node.model}_outcomes"].node
+        assert isinstance(key, Outcomes)
+        return pl.concat([frames[key.name].select(key.model.key), result], how="horizontal")
+
+    def _predict(self, node: Predictions, task: Task, window: Window) -> Checked:
+        model = node.model
+        version = self._registry.champion_at_most(model.name, window.epoch)
+        if version is None:
+            raise NotYet(NO_CHAMPION)
+        package = self._registry.load(model.name, version)
+        [(_, start, end)] = self._ranges(node, task)
+        features = self._read(model.features, start, end)
+        inputs, problems = package.signature.conform(
+            features.select(
+                field.name for field in package.signature.fields if field.name in features.columns
+            )
+        )
+        good = pl.Series([True]).new_from_index(0, features.height)
+        broken = features.clear().with_columns(pl.lit(None, pl.String).alias(REASON))
+        if problems:
+            reasons: dict[int, list[str]] = {}
+            for problem in problems:
+                reasons.setdefault(problem.row, []).append(f"{problem.field}: {problem.problem}")
+            rows = sorted(reasons)
+            broken = features[rows].with_columns(
+                pl.Series(REASON, [", ".join(reasons[row]) for row in rows], pl.String)
+            )
+            good = ~pl.int_range(features.height, eager=True).is_in(rows)
+        frame = pl.concat(
+            [
+                features.select(*model.key).filter(good),
+                package.predict(inputs.filter(good)),
+            ],
+            how="horizontal",
+        ).with_columns(pl.lit(version, pl.Int64).alias("model_version"))
+        return Checked(frame, broken.drop(WINDOW_START))
+
+    def _train(self, node: Model, task: Task, inputs: str) -> Done:
+        from envol.training import train
+
+        lineage = self._lineage(node, task)
+        cutoff = self._local(self._plan.nodes[node.name].slots.keys[task.index])
+        features, labels = (self._read(name, a, b) for name, a, b in self._ranges(node, task))
+        if node.timeout is not None:
+            from envol.pipeline.isolation import train_apart
+
+            trained = train_apart(self._project, node, features, labels, cutoff)
+        else:
+            parameters = self._project.parameters[node.name].values
+            trained = train(node, features, labels, cutoff=cutoff, parameters=parameters, progress=self._note)
+        backtest = trained.backtest
+        made = self._made(node, inputs, trained.X.height, "")
+        version = self._registry.register(
+            trained, fingerprint=made.fingerprint, lineage=lineage, run=self._run
+        )
+        self._note(f"{node.name} version {version.version}: {backtest.verdict}")
+        if node.promote == "auto" and backtest.beats_baseline:
+            self._registry.promote(
+                node.name, version.version, by="envol", reason=f"promote=auto: {backtest.verdict}"
+            )
+        return Done(made._replace(version=version.digest), lineage)
+
+    def _made(self, node: Node, inputs: str, rows: int, version: str, quarantined: int = 0) -> Made:
+        definition = self._plan.nodes[node.name].definition
+        return Made(
+            rows=rows,
+            quarantined=quarantined,
+            code=definition.code,
+            parameters=definition.parameters,
+            contract=definition.contract,
+            inputs=inputs,
+            version=version,
+            snapshot=None,
+        )
+
+    def _refusal(self, node: Node, checked: Checked) -> DataError | None:
+        if checked.broken.is_empty() or not isinstance(node, Source | Table | Predictions):
+            return None
+        broken, total = checked.broken.height, checked.broken.height + checked.good.height
+        all_broken = checked.good.is_empty()
+        if not all_broken and getattr(node, "on_broken", "quarantine") == "quarantine":
+            return None
+        return DataError(
+            f"{'all' if all_broken else broken} of {total} rows break the contract: {checked.reasons()}",
+            remedy=f'look at them with: envol query "select * from {node.name}{QUARANTINE}"',
+        )
+
+    def _quarantine(self, node: Node, broken: pl.DataFrame) -> dict[str, pl.DataFrame]:
+        """The broken rows by table name; none where there never were any."""
+        name = node.name + QUARANTINE
+        if broken.is_empty() and name not in self._quarantines:
+            return {}
+        self._quarantines.add(name)
+        return {name: broken}
+
+    def _commit(self, node: Node, window: Window, frames: dict[str, pl.DataFrame], made: Made) -> int:
+        message = f"{node.name} {window.key}: {made.rows} rows"
+        if made.quarantined:
+            message += f", {made.quarantined} in quarantine"
+        return self._store.lake.replace(
+            frames, window, node=node.name, fingerprint=made.fingerprint, message=message
+        ).snapshot
+
+    def _ranges(self, node: Node, task: Task) -> list[tuple[str, int, int]]:
+        return self._plan.schedule.input_ranges(node, task.index)
+
+    def _read(self, table: str, start: int, end: int) -> pl.DataFrame:
+        return self._store.lake.read(table, self._local(start), self._local(end))
+
+    def _lineage(self, node: Node, task: Task) -> dict[str, Any]:
+        """By input: the range that was read and the snapshot that holds exactly what was read."""
+        told = {}
+        for (name, start, end), (_, first, last) in zip(
+            self._ranges(node, task), self._plan.input_slots(node, task.index), strict=True
+        ):
+            made = [one for one in self._plan.nodes[name].made[first:last] if one]
+            told[name] = {
+                "start": self._local(start).isoformat(),
+                "end": self._local(end).isoformat(),
+                "windows": len(made),
+                "rows": sum(one.rows for one in made),
+                "snapshot": max((one.snapshot for one in made if one.snapshot is not None), default=None),
+            }
+        return told
+
+    def _local(self, epoch: int) -> datetime:
+        return datetime.fromtimestamp(epoch, UTC).astimezone(self._project.calendar.zone)
+
+
+def content_version(frame: pl.DataFrame) -> str:
+    """A hash of a table's columns and rows, in whatever order the rows are."""
+    from envol.project.fingerprint import digest
+
+    schema = ",".join(f"{name} {dtype}" for name, dtype in sorted(frame.schema.items()))
+    if frame.is_empty():
+        return digest(schema)
+    hashes = frame.select(sorted(frame.columns)).hash_rows(seed=0)
+    total = int(hashes.cast(pl.Int128).sum()) if frame.height else 0
+    return digest(schema, str(frame.height), str(total))
