@@ -1,6 +1,6 @@
 """A node with a time limit runs in a process of its own, which can be ended when the time is up.
 
-Tables go there and back as Arrow files. Run as `python -m envol.pipeline.isolation FOLDER` it is that process.
+Tables go there and back as Arrow files. `python -m envol.pipeline.isolation FOLDER` is that process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def compute_apart(
         place = Path(folder)
         _request(place, project, node, frames, {"window": window.epoch})
         _run(place, node)
-        return pl.read_ipc(place / _RESULT, memory_map=False)
+        return pl.read_ipc(place / _RESULT)
 
 
 def train_apart(
@@ -121,7 +121,7 @@ def _serve(place: Path) -> None:
     project = load_project(Path(request["root"]))
     node = project.graph.nodes[request["node"]]
     parameters: Mapping[str, Any] = project.parameters[node.name].values
-    frames = {name: pl.read_ipc(place / f"{name}.arrow", memory_map=False) for name in request["frames"]}
+    frames = {name: pl.read_ipc(place / f"{name}.arrow") for name in request["frames"]}
     try:
         if isinstance(node, Model):
             import cloudpickle

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from envol.errors import ProjectError
@@ -117,6 +118,10 @@ class Model(Node):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.features, self.labels)
+
+    def history_start(self, cutoff: datetime) -> datetime:
+        """The earliest instant that training at the cutoff, backtest included, can use."""
+        return self.train.before(self.test.times(self.folds).before(cutoff))
 
     @property
     def predictions(self) -> str:
