@@ -2,6 +2,42 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from envol.serving.predictions import Prediction, PredictionLog
 
-__all__ = ["Prediction", "PredictionLog"]
+if TYPE_CHECKING:
+    from envol.serving.app import App, Settings, create_app
+    from envol.serving.models import Champions, Served
+    from envol.serving.process import ServerProcess
+    from envol.serving.server import serve
+
+__all__ = [
+    "App",
+    "Champions",
+    "Prediction",
+    "PredictionLog",
+    "Served",
+    "ServerProcess",
+    "Settings",
+    "create_app",
+    "serve",
+]
+
+_LATER = {
+    "App": "app",
+    "Champions": "models",
+    "Served": "models",
+    "ServerProcess": "process",
+    "Settings": "app",
+    "create_app": "app",
+    "serve": "server",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Who only reads the prediction log does not wait for the web server's modules.
+    if name in _LATER:
+        return getattr(import_module(f"envol.serving.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'envol.serving' has no attribute {name!r}")

@@ -87,7 +87,7 @@ class PredictionLog:
         future: Future[None] = Future()
         with self._condition:
             if self._closed:
-                raise StorageError("the prediction log is closed", remedy="Ask again in a moment.")
+                raise StorageError("the prediction log is closed", remedy="ask again in a moment")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="prediction-log", daemon=True)
                 self._thread.start()
@@ -202,7 +202,7 @@ class PredictionLog:
             if found > _SCHEMA_VERSION:
                 raise StorageError(
                     f"the prediction log {self.path} was written by a newer Envol (schema {found})",
-                    remedy="Upgrade Envol to the version that wrote it.",
+                    remedy="upgrade Envol to the version that wrote it",
                 )
             connection.executescript(_SCHEMA)
         except BaseException:
@@ -227,14 +227,14 @@ class PredictionLog:
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "")
             if name == "SQLITE_FULL":
-                problem, remedy = "its disk is full", f"Free space on the disk of {self.path.parent}."
+                problem, remedy = "its disk is full", f"free space on the disk of {self.path.parent}"
             elif name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                problem, remedy = "another process holds it", "Find the process that keeps it open."
+                problem, remedy = "another process holds it", "find the process that keeps it open"
             elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-                problem, remedy = "it is damaged", "Move the file away, and restore it from a backup."
+                problem, remedy = "it is damaged", "move the file away, and restore it from a backup"
             else:
                 problem = f"{error} ({name})" if name else str(error)
-                remedy = f"Check the space and the permissions of {self.path.parent}."
+                remedy = f"check the space and the permissions of {self.path.parent}"
             raise StorageError(
                 f"the prediction log {self.path} cannot be {verb}: {problem}", remedy=remedy
             ) from error

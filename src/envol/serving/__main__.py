@@ -1,0 +1,50 @@
+"""`python -m envol.serving PROJECT`: the service without the command line's other verbs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from envol.errors import EnvolError
+from envol.project import load_project
+from envol.serving.app import Settings
+from envol.serving.server import serve
+from envol.storage import Store
+
+
+def main() -> int:
+    """Serve until a signal; returns the exit code."""
+    defaults = Settings()
+    parser = argparse.ArgumentParser(prog="python -m envol.serving", description=__doc__)
+    parser.add_argument("project", type=Path, help="folder of envol.toml")
+    parser.add_argument("--host", help="address to listen at")
+    parser.add_argument("--port", type=int, help="port to listen at; 0 takes a free one")
+    parser.add_argument("--ready-file", type=Path, help="gets the address and the process id as JSON")
+    parser.add_argument("--body-limit", type=int, default=defaults.body_limit, help="largest body in bytes")
+    parser.add_argument("--threads", type=int, default=defaults.threads, help="predictions side by side")
+    parser.add_argument("--queue", type=int, default=defaults.queue, help="requests that may wait")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings(given.body_limit, given.threads, given.queue)
+    try:
+        project = load_project(given.project)
+        with Store(project.store_path) as store:
+            serve(
+                project,
+                store,
+                given.host,
+                given.port,
+                settings=settings,
+                ready_file=given.ready_file,
+                announce=lambda line: print(line, flush=True),
+            )
+    except EnvolError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
