@@ -1,17 +1,29 @@
-# make demo: the flights project, end to end, on real data.   make test: every check and test.
+# make demo: the flights project, end to end, on real data.   make test: every check and every test.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MLFLOW := .venv-mlflow
+PIP := -m pip install --quiet --disable-pip-version-check
+SERVE ?= 0
 
-.PHONY: setup test lint lock clean
+.PHONY: demo setup test lint bench lock clean
+
+demo: setup
+	$(BIN)/python examples/flights/demo.py $(if $(filter 1,$(SERVE)),--serve)
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Envol needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed: on Debian, apt install python3-venv"; exit 2; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python $(PIP) --require-hashes -r requirements/dev.txt
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The environment of a package that another tool loads: MLflow and what the model needs, without Envol.
+$(MLFLOW)/.ready: requirements/mlflow.txt
+	@test -x $(MLFLOW)/bin/python || $(PYTHON) -m venv $(MLFLOW)
+	$(MLFLOW)/bin/python $(PIP) --require-hashes -r requirements/mlflow.txt
 	@touch $@
 
 lint: setup
@@ -20,12 +32,19 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint $(MLFLOW)/.ready
 	$(BIN)/python -m pytest
 
-# Exact versions with hashes; no index address is written into the file.
+# Envol beside its peers, as ratios; each prints a table (see docs/benchmarks.md).
+bench: setup
+	$(BIN)/python benchmarks/windows.py
+	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/serving.py
+
+# Exact versions with hashes; no index address is written into the files.
 lock:
 	uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/dev.txt
+	uv pip compile requirements/mlflow.in -c requirements/dev.txt --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/mlflow.txt
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(MLFLOW) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache examples/flights/.envol
