@@ -1,0 +1,68 @@
+"""Calling the user's code: its errors say where they come from, its random numbers can be repeated."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from envol.errors import EnvolError, Failure, ProjectError
+
+LAST_LINES = 6
+LARGEST_SEED = 2**32 - 1
+
+
+@contextmanager
+def user_code(what: str, node: str | None) -> Iterator[None]:
+    """Turn whatever the user's code raises into an error of the node, the original as its cause.
+
+    Raises:
+        Failure: with the last lines of the traceback.
+        ProjectError: when an estimator is asked that was never fitted.
+    """
+    try:
+        yield
+    except EnvolError as error:
+        raise error.located(node=node) from error.__cause__
+    except Exception as error:
+        if type(error).__name__ == "NotFittedError":
+            raise ProjectError(
+                f"{what} failed, the estimator is not fitted",
+                node=node,
+                remedy="end the function with `return estimator.fit(X, y)`",
+            ) from error
+        own = error.__traceback__.tb_next if error.__traceback__ else None
+        lines = "".join(traceback.format_exception(type(error), error, own, chain=False)).rstrip()
+        last = "\n    ".join(lines.splitlines()[-LAST_LINES:])
+        raise Failure(
+            f"{what} raised {type(error).__name__}: {error}\n    {last}",
+            node=node,
+            remedy=f"call {node or 'the function'} on the same rows in a notebook to look into it",
+        ) from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed `random` and NumPy's legacy generator, and put both back as they were."""
+    python, legacy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % (LARGEST_SEED + 1))
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+
+
+def limited(threads: int | None) -> Any:
+    """A context in which BLAS and OpenMP use at most so many threads; any number when None."""
+    if threads is None:
+        return nullcontext()
+    import sklearn.ensemble  # noqa: F401  limits reach only libraries that are loaded already
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    return threadpool_limits(limits=threads)
