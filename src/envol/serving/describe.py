@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from envol.registry import Field
 from envol.serving.models import Champions, Served
-
-if TYPE_CHECKING:
-    from envol.registry import Field
 
 
 def describe(served: Served) -> dict[str, Any]:
@@ -40,7 +38,7 @@ def describe(served: Served) -> dict[str, Any]:
             "classes": package.classes,
             "signature": [_field(field) for field in package.signature.fields],
             "metrics": version.metrics,
-            "trained": {"start": version.train_start, "end": version.train_end},
+            "trained": {"start": version.train_start, "end": version.cutoff},
             "made_at": version.made_at,
         }
     return described

@@ -6,18 +6,18 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import Any
+
+import msgspec
 
 from envol.errors import EnvolError
-
-if TYPE_CHECKING:
-    from envol.registry import Package, Registry, Version
+from envol.registry import CHAMPION, Package, Registry, Version
 
 logger = logging.getLogger("envol.serving")
 
-ALIAS = "champion"
+EXAMPLE_FILE = "input_example.json"  # MLflow's name
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 10.0
 
@@ -31,13 +31,15 @@ class Served:
         versions: its versions, oldest first.
         champion: the version that holds the alias; None when none does.
         package: what answers now; an older version than the champion while that does not load.
+        example: a row that the package accepts, as in JSON.
         warning: why the champion is not what answers.
     """
 
     name: str
     versions: tuple[Version, ...]
-    champion: Version | None
-    package: Package | None
+    champion: Version | None = None
+    package: Package | None = None
+    example: Mapping[str, Any] = field(default_factory=dict)
     warning: str | None = None
 
     @property
@@ -111,18 +113,15 @@ class Champions:
         self._revision, self._tried = revision, time.monotonic()
 
     def _serve(self, name: str, versions: tuple[Version, ...]) -> Served:
-        before = self._models.get(name)
-        package = before.package if before else None
-        champion = next((version for version in versions if ALIAS in version.aliases), None)
+        before = self._models.get(name) or Served(name, versions)
+        champion = next((version for version in versions if CHAMPION in version.aliases), None)
         if champion is None:
-            return Served(name, versions, None, None)
-        if package is not None and package.version == champion.version:
-            return Served(name, versions, champion, package)
-        warning = None
+            return Served(name, versions)
+        if before.package is not None and before.package.version == champion.version:
+            return Served(name, versions, champion, before.package, before.example)
         try:
-            loaded = self._registry.load(name, champion.version)
-            loaded.predict(loaded.input_example)
-            package = loaded
+            package = self._registry.load(name, champion.version)
+            example = warm_up(package)
         except EnvolError as error:
             warning = f"version {champion.version} is the champion, but does not load: {error}"
         except Exception as error:  # a package runs its author's code, which may raise anything
@@ -130,11 +129,11 @@ class Champions:
             warning = (
                 f"version {champion.version} is the champion, but fails: {type(error).__name__}: {error}"
             )
-        if warning is None:
-            logger.info("serving version %s of %s", champion.version, name)
         else:
-            logger.warning("model %s: %s", name, warning)
-        return Served(name, versions, champion, package, warning)
+            logger.info("serving version %s of %s", champion.version, name)
+            return Served(name, versions, champion, package, example)
+        logger.warning("model %s: %s", name, warning)
+        return Served(name, versions, champion, before.package, before.example, warning)
 
     def _follow(self) -> None:
         while not self._stop.wait(self._poll):
@@ -146,3 +145,15 @@ class Champions:
                 self._trouble = f"the registry cannot be read: {error}"
             else:
                 self._trouble = None
+
+
+def warm_up(package: Package) -> dict[str, Any]:
+    """Predict the package's input example, as a request would; returns its first row."""
+    split = msgspec.json.decode((package.path / EXAMPLE_FILE).read_bytes())
+    rows = [dict(zip(split["columns"], values, strict=True)) for values in split["data"]]
+    for batch in (rows, rows[:1]):
+        frame, problems = package.signature.from_rows(batch)
+        if problems:
+            raise ValueError(f"the package refuses its own input example: {problems[0]}")
+        package.predict(frame, checked=True)
+    return rows[0]

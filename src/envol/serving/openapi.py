@@ -5,21 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from envol.registry import Field, Package
 from envol.serving.models import Served
-
-if TYPE_CHECKING:
-    from envol.registry import Field, Package
+from envol.training import PREDICTION, prediction_columns
 
 _INTEGER = re.compile(r"(U?)Int(8|16|32|64)")
-_EXAMPLES: dict[str, Any] = {
-    "boolean": True,
-    "integer": 1,
-    "number": 1.5,
-    "date": "2013-01-05",
-    "date-time": "2013-01-05T12:00:00Z",
-}
 _REASONS = {
     "400": "The body is not JSON, or has another shape.",
     "404": "No such model.",
@@ -33,7 +25,6 @@ _REASONS = {
 
 def openapi(title: str, models: Iterable[Served], body_limit: int) -> dict[str, Any]:
     """The OpenAPI document of the service, with a path for each model that can answer."""
-    loaded = [served.package for served in models if served.package is not None]
     paths: dict[str, Any] = {
         "/health": _get("health", "Whether the process is alive.", "Health"),
         "/ready": _get(
@@ -42,13 +33,15 @@ def openapi(title: str, models: Iterable[Served], body_limit: int) -> dict[str, 
         "/models": _get("models", "Every model, with its signature, metrics and aliases.", "Models"),
     }
     schemas: dict[str, Any] = dict(_SCHEMAS)
-    for package in loaded:
-        name = package.model
-        schemas[f"{name}.row"] = row_schema(package)
+    for served in models:
+        name, package = served.name, served.package
+        if package is None:
+            continue
+        schemas[f"{name}.row"] = row_schema(package, served.example)
         schemas[f"{name}.prediction"] = prediction_schema(package)
         schemas[f"{name}.answer"] = _answer_schema(name)
         paths[f"/models/{name}"] = _get(f"{name}.describe", f"What {name} is and how good it is.", "Model")
-        paths[f"/models/{name}/predict"] = {"post": _predict_operation(package)}
+        paths[f"/models/{name}/predict"] = {"post": _predict_operation(package, served.example)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -62,13 +55,7 @@ def openapi(title: str, models: Iterable[Served], body_limit: int) -> dict[str, 
     }
 
 
-def example_row(package: Package) -> dict[str, Any]:
-    """A row that the model accepts: the first of its package's input example."""
-    rows = package.input_example.head(1).to_dicts()
-    return dict(rows[0]) if rows else {field.name: _example(field) for field in package.signature.fields}
-
-
-def row_schema(package: Package) -> dict[str, Any]:
+def row_schema(package: Package, example: Mapping[str, Any]) -> dict[str, Any]:
     """JSON schema of one row of a model's input."""
     fields = package.signature.fields
     return {
@@ -76,7 +63,7 @@ def row_schema(package: Package) -> dict[str, Any]:
         "properties": {field.name: field_schema(field) for field in fields},
         "required": [field.name for field in fields if not field.nullable],
         "additionalProperties": False,
-        "examples": [example_row(package)],
+        "examples": [example],
     }
 
 
@@ -113,23 +100,17 @@ def field_schema(field: Field) -> dict[str, Any]:
 def prediction_schema(package: Package) -> dict[str, Any]:
     """JSON schema of one prediction: its id, the prediction, and probabilities for classes."""
     if package.task == "regression":
-        return _object({"id": _ID, "prediction": {"type": "number"}})
+        return _object({"id": _ID, PREDICTION: {"type": "number"}})
     classes = list(package.classes or [])
-    names = ["probability"] if package.task == "binary" else [f"probability_{one}" for one in classes]
+    properties: dict[str, Any] = {"id": _ID, PREDICTION: {"enum": classes}}
     probability = {"type": "number", "minimum": 0, "maximum": 1}
-    return _object({"id": _ID, "prediction": {"enum": classes}} | {name: probability for name in names})
+    for name in prediction_columns(package.task, classes):
+        properties.setdefault(name, probability)
+    return _object(properties)
 
 
-def _example(field: Field) -> Any:
-    if field.categories:
-        return field.categories[0]
-    schema = field_schema(field)
-    kind: str = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
-    return _EXAMPLES.get(schema.get("format", kind), "text")
-
-
-def _predict_operation(package: Package) -> dict[str, Any]:
-    name, example = package.model, example_row(package)
+def _predict_operation(package: Package, example: Mapping[str, Any]) -> dict[str, Any]:
+    name = package.model
     row = {"$ref": f"#/components/schemas/{name}.row"}
     rows = {"type": "array", "items": row}
     errors = {status: _content(reason, "Error") for status, reason in _REASONS.items()}

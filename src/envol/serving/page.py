@@ -10,7 +10,6 @@ import msgspec
 
 from envol.serving.http import Response
 from envol.serving.models import Served
-from envol.serving.openapi import example_row
 
 _POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
 
@@ -63,7 +62,7 @@ def _model(address: str, root: str, served: Served) -> str:
     warning = f'<p class="warning">{escape(served.warning)}</p>\n' if served.warning else ""
     body, state = "", "no champion yet"
     if package is not None:
-        row = msgspec.json.encode({"rows": [example_row(package)]}).decode().replace("'", "'\\''")
+        row = msgspec.json.encode({"rows": [served.example]}).decode().replace("'", "'\\''")
         target = f"{address}/models/{served.name}/predict"
         curl = f"curl {target} \\\n  -H 'Content-Type: application/json' \\\n  -d '{row}'"
         body, state = f"<pre>{escape(curl)}</pre>\n", f"version {package.version}, {package.task}"

@@ -6,16 +6,14 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from envol.registry import Package
 from envol.serving.http import PROBLEMS_SHOWN, HttpError, decode_json
 from envol.serving.ids import Ids
 from envol.serving.predictions import Prediction, PredictionLog
-
-if TYPE_CHECKING:
-    from envol.registry import Package
 
 _SHAPE = 'send {"rows": [{...}, ...]}, a list of rows, or {"row": {...}}'
 _JSON_KINDS = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
@@ -70,7 +68,7 @@ class Predictor:
                     for problem in problems[:PROBLEMS_SHOWN]
                 ],
             )
-        return package.predict(frame).to_dicts()
+        return package.predict(frame, checked=True).to_dicts()
 
 
 def rows_of(value: Any) -> list[Mapping[str, Any]]:

@@ -47,6 +47,7 @@ class ServerProcess:
         log: Path | None = None,
         patience: float = 60.0,
     ) -> None:
+        self.root = root
         self._command = [
             sys.executable,
             "-m",

@@ -16,6 +16,7 @@ import uvicorn
 
 from envol.errors import StorageError, UserError
 from envol.project.clock import SystemClock
+from envol.registry import Registry
 from envol.serving.app import Settings, create_app
 from envol.serving.models import Champions
 from envol.serving.predictions import PredictionLog
@@ -55,8 +56,6 @@ def serve(
         UserError: the port is taken, or may not be used.
         EnvolError: the registry cannot be read.
     """
-    from envol.registry import Registry
-
     host = project.config.serve.host if host is None else host
     port = project.config.serve.port if port is None else port
     with contextlib.ExitStack() as stack:
