@@ -8,178 +8,51 @@ any other is a parameter from `envol.toml` or the default.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import isfinite
+from types import FunctionType
+from typing import Any, Literal, NoReturn, TypeVar
 
 from envol.errors import ProjectError
-from envol.project.windows import Period, Span, Window
+from envol.project.arguments import arguments_of
+from envol.project.declarations import (
+    REQUIRED,
+    Argument,
+    Empty,
+    FrameKind,
+    Model,
+    Node,
+    OnBroken,
+    Outcomes,
+    Predictions,
+    Source,
+    Table,
+    Task,
+    Value,
+    derived,
+)
+from envol.project.windows import Period, Span
 
-FrameKind = Literal["polars", "lazy", "pandas", "arrow", "numpy"]
-Empty = Literal["allow", "error"]
-OnBroken = Literal["quarantine", "fail"]
-Task = Literal["binary", "multiclass", "regression"]
+__all__ = [
+    "REQUIRED",
+    "Argument",
+    "FrameKind",
+    "Model",
+    "Node",
+    "Outcomes",
+    "Predictions",
+    "Source",
+    "Table",
+    "Task",
+    "Value",
+    "derived",
+    "model",
+    "source",
+    "table",
+    "value",
+]
 F = TypeVar("F", bound=Callable[..., Any])
-
-KINDS: dict[tuple[str, str], FrameKind] = {
-    ("polars", "DataFrame"): "polars",
-    ("polars", "Series"): "polars",
-    ("polars", "LazyFrame"): "lazy",
-    ("pandas", "DataFrame"): "pandas",
-    ("pandas", "Series"): "pandas",
-    ("pyarrow", "Table"): "arrow",
-    ("pyarrow", "ChunkedArray"): "arrow",
-    ("pyarrow", "Array"): "arrow",
-    ("numpy", "ndarray"): "numpy",
-}
-REQUIRED = inspect.Parameter.empty
-
-
-@dataclass(frozen=True, kw_only=True)
-class Argument:
-    """One parameter of a node's function: an input table of a frame kind, the window, or a parameter."""
-
-    name: str
-    kind: FrameKind | Literal["window", "parameter"]
-    default: Any = REQUIRED
-
-    @property
-    def is_input(self) -> bool:
-        return self.kind not in ("window", "parameter")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """What every node has: its function, its contract, and how a failing task is tried again.
-
-    `backoff` is the wait before the first retry in seconds (it doubles), `timeout` seconds for one try.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    module: str
-    doc: str
-    arguments: tuple[Argument, ...]
-    contract: type[Any] | None = None
-    retries: int = 0
-    backoff: float = 1.0
-    timeout: float | None = None
-
-    @property
-    def kind(self) -> str:
-        """ "source", "table", "model", "predictions", "outcomes" or "value"."""
-        return type(self).__name__.lower()
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the tables that the node reads."""
-        return tuple(argument.name for argument in self.arguments if argument.is_input)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source(Node):
-    """Extraction of one window of raw rows; the window is complete `delay` after its end."""
-
-    every: Period
-    delay: Span | None = None
-    empty: Empty = "allow"
-    on_broken: OnBroken = "quarantine"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table(Node):
-    """Rows of one window made from the same window of its inputs, and `lookback` before it."""
-
-    every: Period | None = None
-    lookback: Mapping[str, Span]
-    empty: Empty = "allow"
-    on_broken: OnBroken = "quarantine"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model(Node):
-    """A model fitted on the last `train` of features joined to labels, again `every` so often."""
-
-    features: str
-    labels: str
-    key: tuple[str, ...]
-    target: str
-    exclude: tuple[str, ...] = ()
-    train: Span
-    every: Span
-    folds: int = 3
-    test: Span
-    task: Task | None = None
-    promote: Literal["auto", "manual"] = "auto"
-    unknown_categories: Literal["refuse", "accept"] = "refuse"
-    seed: int = 0
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.features, self.labels)
-
-    def history_start(self, cutoff: datetime) -> datetime:
-        """The earliest instant that training at the cutoff, backtest included, can use."""
-        return self.train.before(self.test.times(self.folds).before(cutoff))
-
-    @property
-    def predictions(self) -> str:
-        """Name of the table of this model's predictions."""
-        return f"{self.name}_predictions"
-
-    @property
-    def outcomes(self) -> str:
-        """Name of the table of predictions with the truth that arrived later."""
-        return f"{self.name}_outcomes"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions(Node):
-    """What a model predicts for each window of its features; declared by the model itself."""
-
-    model: Model
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.model.name, self.model.features)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcomes(Node):
-    """Predictions joined to the labels that arrived later; declared by the model itself."""
-
-    model: Model
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.model.predictions, self.model.labels)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Value(Node):
-    """Worth of each outcome of a model, in `unit`: one number a row."""
-
-    model: str
-    unit: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (f"{self.model}_outcomes",)
-
-
-def derived(node: Model) -> tuple[Predictions, Outcomes]:
-    """The two tables that come with a model."""
-    common: dict[str, Any] = {
-        "function": node.function,
-        "module": node.module,
-        "arguments": (),
-        "model": node,
-    }
-    return (
-        Predictions(name=node.predictions, doc=f"Predictions of {node.name}", **common),
-        Outcomes(name=node.outcomes, doc=f"Predictions of {node.name} with what came true", **common),
-    )
 
 
 def source(
@@ -206,18 +79,17 @@ def source(
     """
 
     def declare(function: F) -> F:
-        return _register(
-            function,
-            Source,
-            every=Period.parse(every),
-            delay=Span.parse(delay) if delay else None,
-            contract=contract,
-            empty=_choice("empty", empty, ("allow", "error")),
-            on_broken=_choice("on_broken", on_broken, ("quarantine", "fail")),
-            retries=retries,
-            backoff=backoff,
-            timeout=timeout,
-        )
+        with _naming(function):
+            return _register(
+                function,
+                Source,
+                every=Period.parse(every),
+                delay=None if delay is None else Span.parse(delay),
+                contract=contract,
+                empty=_choice("empty", empty, ("allow", "error")),
+                on_broken=_choice("on_broken", on_broken, ("quarantine", "fail")),
+                **_attempts(retries, backoff, timeout),
+            )
 
     return declare
 
@@ -242,18 +114,17 @@ def table(
     """
 
     def declare(function: F) -> F:
-        return _register(
-            function,
-            Table,
-            every=Period.parse(every) if every else None,
-            lookback={name: Span.parse(span) for name, span in (lookback or {}).items()},
-            contract=contract,
-            empty=_choice("empty", empty, ("allow", "error")),
-            on_broken=_choice("on_broken", on_broken, ("quarantine", "fail")),
-            retries=retries,
-            backoff=backoff,
-            timeout=timeout,
-        )
+        with _naming(function):
+            return _register(
+                function,
+                Table,
+                every=None if every is None else Period.parse(every),
+                lookback=_lookback(lookback),
+                contract=contract,
+                empty=_choice("empty", empty, ("allow", "error")),
+                on_broken=_choice("on_broken", on_broken, ("quarantine", "fail")),
+                **_attempts(retries, backoff, timeout),
+            )
 
     return declare
 
@@ -266,7 +137,7 @@ def model(
     target: str,
     train: str,
     every: str,
-    exclude: Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     folds: int = 3,
     test: str | None = None,
     task: Task | None = None,
@@ -290,24 +161,25 @@ def model(
     """
 
     def declare(function: F) -> F:
-        return _register(
-            function,
-            Model,
-            features=features,
-            labels=labels,
-            key=(key,) if isinstance(key, str) else tuple(key),
-            target=target,
-            train=Span.parse(train),
-            every=Span.parse(every),
-            exclude=tuple(exclude),
-            folds=folds,
-            test=Span.parse(test or every),
-            task=None if task is None else _choice("task", task, ("binary", "multiclass", "regression")),
-            promote=_choice("promote", promote, ("auto", "manual")),
-            unknown_categories=_choice("unknown_categories", unknown_categories, ("refuse", "accept")),
-            seed=seed,
-            timeout=timeout,
-        )
+        with _naming(function):
+            return _register(
+                function,
+                Model,
+                features=features,
+                labels=labels,
+                key=_names("key", key) or _refuse("key", key, "name at least one column"),
+                target=target,
+                train=_some_time("train", train),
+                every=_some_time("every", every),
+                exclude=_names("exclude", exclude),
+                folds=_whole("folds", folds),
+                test=_some_time("test", every if test is None else test),
+                task=None if task is None else _choice("task", task, ("binary", "multiclass", "regression")),
+                promote=_choice("promote", promote, ("auto", "manual")),
+                unknown_categories=_choice("unknown_categories", unknown_categories, ("refuse", "accept")),
+                seed=_whole("seed", seed),
+                **_attempts(0, 1.0, timeout),
+            )
 
     return declare
 
@@ -316,88 +188,104 @@ def value(*, model: str, unit: str) -> Callable[[F], F]:
     """Declare the worth of each outcome of a model: a function of the outcomes, one number a row."""
 
     def declare(function: F) -> F:
-        return _register(function, Value, model=model, unit=unit)
+        with _naming(function):
+            return _register(function, Value, model=model, unit=unit)
 
     return declare
 
 
 def _register(function: F, kind: type[Node], **settings: Any) -> F:
-    name = function.__name__
-    try:
-        node = kind(
-            name=name,
-            function=function,
-            module=function.__module__,
-            doc=inspect.getdoc(function) or "",
-            arguments=tuple(_arguments(function, kind)),
-            **settings,
+    plain = inspect.unwrap(function)
+    if not isinstance(plain, FunctionType) or plain.__name__ == "<lambda>":
+        raise ProjectError(
+            f"@{kind.__name__.lower()} is for functions with a name, not for {function!r}",
+            remedy="write it as def name(...)",
         )
-    except ProjectError as error:
-        raise error.located(node=name) from None
-    found: list[Node] = function.__globals__.setdefault("__envol_nodes__", [])
+    name = function.__name__
+    node = kind(
+        name=name,
+        function=function,
+        module=function.__module__,
+        doc=inspect.getdoc(function) or "",
+        arguments=arguments_of(function, kind),
+        **settings,
+    )
+    found = _nodes_of(plain.__globals__)
     if any(other.name == name for other in found):
         raise ProjectError(
-            f"two nodes of the module {function.__module__} have this name",
-            node=name,
-            remedy="rename one of them",
+            f"two nodes of the module {function.__module__} have this name", remedy="rename one of them"
         )
     found.append(node)
     function.__envol_node__ = node  # type: ignore[attr-defined]
     return function
 
 
-def _arguments(function: Callable[..., Any], kind: type[Node]) -> list[Argument]:
-    arguments = []
-    for index, parameter in enumerate(inspect.signature(function).parameters.values()):
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ProjectError(
-                f"the parameter *{parameter.name} has no name to look up",
-                remedy="name each input and parameter",
-            )
-        frame_expected = kind is Table or (kind is Model and index < 2) or (kind is Value and index == 0)
-        arguments.append(
-            Argument(
-                name=parameter.name,
-                kind=_kind_of(function, parameter, frame_expected),
-                default=parameter.default,
-            )
-        )
-    if kind is Model and len(arguments) < 2:
-        raise ProjectError(
-            "a model is a function of X and y", remedy="def my_model(X: pl.DataFrame, y: pl.Series)"
-        )
-    if kind is Value and not arguments:
-        raise ProjectError(
-            "a value is a function of the outcomes", remedy="def worth(outcomes: pl.DataFrame, ...)"
-        )
-    return arguments
+def _nodes_of(namespace: dict[str, Any]) -> list[Node]:
+    """The nodes that the module has declared in this execution of it.
+
+    A notebook runs its cells, and `importlib.reload` the whole module, again in the same namespace:
+    neither declares anything twice.
+    """
+    execution = namespace.get("__spec__")
+    again = execution is not namespace.get("__envol_execution__") or namespace.get("__name__") == "__main__"
+    if again:
+        namespace["__envol_nodes__"] = []
+        namespace["__envol_execution__"] = execution
+    found: list[Node] = namespace.setdefault("__envol_nodes__", [])
+    return found
 
 
-def _kind_of(
-    function: Callable[..., Any], parameter: inspect.Parameter, frame_expected: bool
-) -> FrameKind | Literal["window", "parameter"]:
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        try:
-            annotation = eval(annotation, function.__globals__)
-        except Exception:
-            raise ProjectError(
-                f"the annotation {parameter.annotation!r} of {parameter.name} cannot be resolved",
-                remedy="import its type at the top of the module",
-            ) from None
-    if annotation is Window:
-        return "window"
-    if annotation is parameter.empty:
-        if parameter.name == "window":
-            return "window"
-        return "polars" if frame_expected and parameter.default is parameter.empty else "parameter"
-    root = getattr(annotation, "__module__", "").partition(".")[0]
-    return KINDS.get((root, getattr(annotation, "__name__", "")), "parameter")
+@contextmanager
+def _naming(function: Callable[..., Any]) -> Iterator[None]:
+    try:
+        yield
+    except ProjectError as error:
+        raise error.located(node=getattr(function, "__name__", None)) from None
 
 
 def _choice(name: str, given: Any, allowed: tuple[str, ...]) -> Any:
     if given not in allowed:
-        raise ProjectError(
-            f"{name}={given!r} is not known", remedy=f"write one of {', '.join(map(repr, allowed))}"
-        )
+        _refuse(name, given, f"write one of {', '.join(map(repr, allowed))}")
     return given
+
+
+def _whole(name: str, given: Any) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+        _refuse(name, given, "write a whole number, 0 or more")
+    return int(given)
+
+
+def _some_time(name: str, given: Any) -> Span:
+    span = Span.parse(given)
+    return span if span.count else _refuse(name, given, 'write for example "7d"')
+
+
+def _names(name: str, given: Any) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, Sequence) or not all(isinstance(one, str) and one for one in names):
+        _refuse(name, given, "write the name of a column, or a list of names")
+    return tuple(names)
+
+
+def _lookback(given: Any) -> dict[str, Span]:
+    if not isinstance(given, Mapping | None):
+        _refuse("lookback", given, 'name the input, as in {"flights": "7d"}')
+    return {name: Span.parse(span) for name, span in (given or {}).items()}
+
+
+def _attempts(retries: Any, backoff: Any, timeout: Any) -> dict[str, Any]:
+    for name, given, allowed in (
+        ("backoff", backoff, _is_number(backoff) and backoff >= 0),
+        ("timeout", timeout, timeout is None or (_is_number(timeout) and timeout > 0)),
+    ):
+        if not allowed:
+            _refuse(name, given, "write a number of seconds")
+    return {"retries": _whole("retries", retries), "backoff": backoff, "timeout": timeout}
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool) and isfinite(given)
+
+
+def _refuse(name: str, given: Any, remedy: str) -> NoReturn:
+    raise ProjectError(f"{name}={given!r} is not possible", remedy=remedy)
