@@ -32,7 +32,8 @@ def binary_rows(rows: int = 3000, ties: bool = False) -> tuple[np.ndarray[Any, A
 def test_binary_scores_equal_scikit_learns(ties: bool, weighted: bool) -> None:
     y, p = binary_rows(ties=ties)
     weights = RANDOM.integers(0, 4, len(y)).astype(float) if weighted else np.ones(len(y))
-    ours = BinaryScores(y, p, p > 0.5)(weights)
+    scores = BinaryScores(y, p, p > 0.5)
+    ours = scores(weights[scores.order])
     theirs = {
         "roc_auc": reference.roc_auc_score(y, p, sample_weight=weights),
         "average_precision": reference.average_precision_score(y, p, sample_weight=weights),
@@ -82,8 +83,9 @@ def test_regression_scores_equal_scikit_learns(rows: int) -> None:
         rel=1e-9,
     )
     weights = RANDOM.integers(0, 4, rows).astype(float)
+    scores = RegressionScores(y, prediction)
     weighted, repeated = (
-        RegressionScores(y, prediction)(weights),
+        scores(weights[scores.order]),
         np.repeat(np.arange(rows), weights.astype(int)),
     )
     assert weighted["r2"] == pytest.approx(reference.r2_score(y, prediction, sample_weight=weights), rel=1e-9)
@@ -99,7 +101,8 @@ def test_regression_scores_equal_scikit_learns(rows: int) -> None:
 def test_weights_mean_repeated_rows(rows: list[tuple[bool, int, int]]) -> None:
     y, p, weights = (np.array(column) for column in zip(*rows, strict=True))
     p = p / 6
-    weighted = BinaryScores(y, p, p > 0.5)(weights.astype(float))
+    scores = BinaryScores(y, p, p > 0.5)
+    weighted = scores(weights[scores.order].astype(float))
     again = np.repeat(np.arange(len(y)), weights)
     repeated = BinaryScores(y[again], p[again], (p > 0.5)[again])(np.ones(len(again)))
     for name in ("roc_auc", "average_precision", "brier", "log_loss", "lift_at_10", "accuracy"):

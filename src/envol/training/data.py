@@ -57,8 +57,11 @@ def prepare(model: Model, features: pl.DataFrame, labels: pl.DataFrame, *, cutof
 
     Raises:
         DataError: key, target or time column missing, duplicate keys, a target that cannot be learned.
-        ProjectError: `exclude` names no column, nothing is left for X, or `task` does not fit the target.
+        ProjectError: `exclude` names no column, nothing is left for X, `task` does not fit the target, or
+            the cutoff has no time zone.
     """
+    if cutoff.tzinfo is None:
+        raise ProjectError("the cutoff has no time zone", node=model.name, remedy="pass an aware datetime")
     _need_columns(model, model.features, features, [*model.key, TIME], "key")
     _need_columns(model, model.labels, labels, model.key, "key")
     _need_columns(model, model.labels, labels, [model.target], "target")

@@ -133,17 +133,20 @@ def evaluate(
     return Metrics(
         task=task,
         rows=len(y),
-        values=with_intervals(scores, len(y), windows, seed=seed, resamples=resamples),
+        values=with_intervals(scores, windows, seed=seed, resamples=resamples),
         calibration=_calibration(ranking, predicted, observed),
     )
 
 
 def with_intervals(
-    scores: Scores, rows: int, windows: pl.Series | None, *, seed: int, resamples: int
+    scores: Scores, windows: pl.Series | None, *, seed: int, resamples: int
 ) -> dict[str, Metric]:
     """The scores of all rows, each with the 5 % and 95 % quantile over resamples."""
+    rows = len(scores.order)
+    blocks = _blocks(windows)
+    ordered = None if blocks is None else blocks[scores.order]
     values = scores(np.ones(rows))
-    drawn = [scores(weights) for weights in draws(rows, _blocks(windows), seed=seed, resamples=resamples)]
+    drawn = [scores(weights) for weights in draws(rows, ordered, seed=seed, resamples=resamples)]
     return {
         name: _metric(value, np.array([each[name] for each in drawn]))
         if math.isfinite(value)
@@ -157,7 +160,7 @@ def mean_with_interval(
 ) -> Metric:
     """The mean of one number a row, with its bootstrap interval."""
     drawn = [
-        float(weights @ values / weights.sum())
+        float((weights * values).sum() / weights.sum())
         for weights in draws(len(values), _blocks(windows), seed=seed, resamples=resamples)
     ]
     return _metric(float(values.mean()), np.array(drawn))
@@ -199,9 +202,10 @@ def _prepared(
 
 
 def _calibration(ranking: Ranking, predicted: Floats, observed: Floats) -> tuple[Bin, ...]:
-    counts = ranking.decile_sums(np.ones(len(predicted)))
-    means = ranking.decile_sums(predicted) / counts, ranking.decile_sums(observed) / counts
-    return tuple(Bin(float(p), float(o), int(n)) for p, o, n in zip(*means, counts, strict=True))
+    counts = ranking.tenths(np.ones(len(predicted)))
+    means = [ranking.tenths(values[ranking.order]) / counts for values in (predicted, observed)]
+    bins = [Bin(float(p), float(o), int(n)) for p, o, n in zip(*means, counts, strict=True)]
+    return tuple(reversed(bins))
 
 
 def _metric(value: float, drawn: NDArray[np.float64]) -> Metric:

@@ -1,7 +1,8 @@
 """Weighted scores: sort once, then score any resample of the rows by its weights.
 
 A bootstrap resample is a vector of how often each row was drawn. Each class here prepares what does not
-depend on the weights and returns, for given weights, every score by name; NaN where one is undefined.
+depend on the weights and, called with weights (rows in its `order`), returns every score by name; NaN where
+one is undefined.
 The definitions are those of scikit-learn's functions of the same name with `sample_weight`.
 """
 
@@ -20,25 +21,56 @@ TOP = 0.1
 
 
 class Ranking:
-    """Rows ordered by a score, equal scores in one group."""
+    """Rows ordered from the highest score down, equal scores in one group."""
 
     def __init__(self, score: Floats) -> None:
-        self.order = np.argsort(score, kind="stable")
+        self.order = np.argsort(-score, kind="stable")
         ordered = score[self.order]
-        self.first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-        self._tied = len(self.first) < len(score)
-        sizes = np.diff(np.append(self.first, len(score)))
-        decile = BINS * (np.cumsum(sizes) - sizes / 2) // len(score)
-        self.deciles = np.flatnonzero(np.concatenate(([True], decile[1:] != decile[:-1])))
+        self._first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        self._tied = len(self._first) < len(score)
+        sizes = np.diff(np.append(self._first, len(score)))
+        tenth = (BINS * (np.cumsum(sizes) - sizes / 2)) // len(score)
+        self._tenths = np.flatnonzero(np.concatenate(([True], tenth[1:] != tenth[:-1])))
 
-    def sums(self, values: Floats) -> Floats:
-        """Sum of the values over each group, lowest score first."""
-        ordered = values[self.order]
-        return np.add.reduceat(ordered, self.first) if self._tied else ordered
+    def groups(self, ordered: Floats) -> Floats:
+        """Sum over each group of one value a row, the rows in `order`."""
+        return np.add.reduceat(ordered, self._first) if self._tied else ordered
 
-    def decile_sums(self, values: Floats) -> Floats:
-        """Sum of the values over tenths of the rows by score; rows of equal score stay together."""
-        return np.asarray(np.add.reduceat(self.sums(values), self.deciles))
+    def tenths(self, ordered: Floats) -> Floats:
+        """Sum over each tenth of the rows, the rows in `order`; rows of equal score stay together."""
+        return np.asarray(np.add.reduceat(self.groups(ordered), self._tenths))
+
+
+class Curve:
+    """Hits and alerts as the threshold falls, from weights of the positive and of all rows, by group."""
+
+    def __init__(self, positives: Floats, everyone: Floats) -> None:
+        self._positives, self._everyone = positives, everyone
+        self._hits, self._alerts = np.cumsum(positives), np.cumsum(everyone)
+        self._found, self._total = float(self._hits[-1]), float(self._alerts[-1])
+
+    def roc_auc(self) -> float:
+        pairs = self._found * (self._total - self._found)
+        if not pairs:
+            return float("nan")
+        negatives = self._everyone - self._positives
+        return 1 - _dot(self._positives, self._alerts - self._hits - negatives / 2) / pairs
+
+    def average_precision(self) -> float:
+        if not self._found:
+            return float("nan")
+        precision = self._hits / np.maximum(self._alerts, SMALLEST)  # no alert, no hit: 0
+        return _dot(self._positives, precision) / self._found
+
+    def lift(self, share: float) -> float:
+        """Rate among the riskiest share over the overall rate; a group on the edge counts in part."""
+        if not self._found:
+            return float("nan")
+        wanted = share * self._total
+        edge = int(np.searchsorted(self._alerts, wanted))
+        hits, alerts = (self._hits[edge - 1], self._alerts[edge - 1]) if edge else (0.0, 0.0)
+        hits += (wanted - alerts) * self._positives[edge] / self._everyone[edge]
+        return float(hits / wanted / (self._found / self._total))
 
 
 class BinaryScores:
@@ -56,8 +88,11 @@ class BinaryScores:
     )
 
     def __init__(self, positive: NDArray[np.bool_], probability: Floats, decided: NDArray[np.bool_]) -> None:
-        self._y = positive.astype(np.float64)
         self._ranking = Ranking(probability)
+        self.order = self._ranking.order
+        positive, decided = positive[self.order], decided[self.order]
+        probability = probability[self.order]
+        self._y = positive.astype(np.float64)
         self._gap = probability - self._y
         self._squared = self._gap**2
         clipped = np.clip(probability, SMALLEST, 1 - SMALLEST)
@@ -65,19 +100,17 @@ class BinaryScores:
         self._hit = (positive == decided).astype(np.float64)
 
     def __call__(self, weights: Floats) -> dict[str, float]:
-        total = weights.sum()
-        positives = self._ranking.sums(weights * self._y)
-        everyone = self._ranking.sums(weights)
-        positive = positives.sum()
+        total = float(weights.sum())
+        curve = Curve(self._ranking.groups(weights * self._y), self._ranking.groups(weights))
         return {
-            "roc_auc": _roc_auc(positives, everyone - positives),
-            "average_precision": _average_precision(positives, everyone),
-            "brier": float(weights @ self._squared / total),
-            "log_loss": float(weights @ self._log / total),
-            "ece": float(np.abs(self._ranking.decile_sums(weights * self._gap)).sum() / total),
-            "base_rate": float(positive / total),
-            "lift_at_10": _lift(positives, everyone),
-            "accuracy": float(weights @ self._hit / total),
+            "roc_auc": curve.roc_auc(),
+            "average_precision": curve.average_precision(),
+            "brier": _dot(weights, self._squared) / total,
+            "log_loss": _dot(weights, self._log) / total,
+            "ece": float(np.abs(self._ranking.tenths(weights * self._gap)).sum()) / total,
+            "base_rate": _dot(weights, self._y) / total,
+            "lift_at_10": curve.lift(TOP),
+            "accuracy": _dot(weights, self._hit) / total,
         }
 
 
@@ -87,6 +120,7 @@ class MulticlassScores:
     names = ("accuracy", "macro_f1", "log_loss", "roc_auc")
 
     def __init__(self, truth: Codes, probability: Floats, decided: Codes) -> None:
+        self.order = np.arange(len(truth))
         self._count = probability.shape[1]
         self._truth, self._cell = truth, truth * self._count + decided
         self._log = -np.log(np.clip(probability[np.arange(len(truth)), truth], SMALLEST, 1.0))
@@ -102,15 +136,16 @@ class MulticlassScores:
         return {
             "accuracy": float(hits.sum() / total),
             "macro_f1": float((2 * hits[seen > 0] / seen[seen > 0]).mean()),
-            "log_loss": float(weights @ self._log / total),
+            "log_loss": _dot(weights, self._log) / float(total),
             "roc_auc": self._one_against_rest(weights),
         }
 
     def _one_against_rest(self, weights: Floats) -> float:
         areas = []
         for code, ranking in self._rankings.items():
-            positives = ranking.sums(weights * (self._truth == code))
-            areas.append(_roc_auc(positives, ranking.sums(weights) - positives))
+            ordered = weights[ranking.order]
+            positives = ranking.groups(ordered * (self._truth[ranking.order] == code))
+            areas.append(Curve(positives, ranking.groups(ordered)).roc_auc())
         defined = [area for area in areas if area == area]
         return sum(defined) / len(defined) if len(defined) > 1 else float("nan")
 
@@ -121,29 +156,31 @@ class RegressionScores:
     names = ("mae", "rmse", "r2", "bias", "median_ae")
 
     def __init__(self, truth: Floats, prediction: Floats) -> None:
-        self._y = truth - truth.mean()  # centred, so that the squares below do not cancel
-        self._error = prediction - truth
+        error = prediction - truth
+        self.order = np.argsort(np.abs(error), kind="stable")
+        self._error = error[self.order]
         self._absolute = np.abs(self._error)
-        self._order = np.argsort(self._absolute, kind="stable")
-        self._sorted = self._absolute[self._order]
+        self._squared = self._error**2
+        self._y = (truth - truth.mean())[self.order]  # centred, so that the squares do not cancel
+        self._y_squared = self._y**2
 
     def __call__(self, weights: Floats) -> dict[str, float]:
-        total = weights.sum()
-        squares = float(weights @ self._error**2)
-        spread = float(weights @ self._y**2 - (weights @ self._y) ** 2 / total)
+        total = float(weights.sum())
+        squares = _dot(weights, self._squared)
+        spread = _dot(weights, self._y_squared) - _dot(weights, self._y) ** 2 / total
         return {
-            "mae": float(weights @ self._absolute / total),
+            "mae": _dot(weights, self._absolute) / total,
             "rmse": float(np.sqrt(squares / total)),
             "r2": 1 - squares / spread if spread > 0 else float("nan"),
-            "bias": float(weights @ self._error / total),
+            "bias": _dot(weights, self._error) / total,
             "median_ae": self._median(weights),
         }
 
     def _median(self, weights: Floats) -> float:
-        reached = np.cumsum(weights[self._order])
+        reached = np.cumsum(weights)
         half = reached[-1] / 2
         lower, upper = np.searchsorted(reached, half, "left"), np.searchsorted(reached, half, "right")
-        return float((self._sorted[lower] + self._sorted[upper]) / 2)
+        return float((self._absolute[lower] + self._absolute[upper]) / 2)
 
 
 Scores = BinaryScores | MulticlassScores | RegressionScores
@@ -163,26 +200,6 @@ def draws(rows: int, blocks: Codes | None, *, seed: int, resamples: int) -> Any:
         yield weights if blocks is None else weights[blocks]
 
 
-def _roc_auc(positives: Floats, negatives: Floats) -> float:
-    pairs = positives.sum() * negatives.sum()
-    return float(positives @ (np.cumsum(negatives) - negatives / 2) / pairs) if pairs else float("nan")
-
-
-def _average_precision(positives: Floats, everyone: Floats) -> float:
-    total = positives.sum()
-    if not total:
-        return float("nan")
-    hits, alerts = np.cumsum(positives[::-1]), np.cumsum(everyone[::-1])
-    precision = np.divide(hits, alerts, out=np.zeros_like(hits), where=alerts > 0)
-    return float(positives[::-1] @ precision / total)
-
-
-def _lift(positives: Floats, everyone: Floats) -> float:
-    total, found = everyone.sum(), positives.sum()
-    if not found:
-        return float("nan")
-    wanted = TOP * total
-    riskier = np.cumsum(everyone[::-1])[::-1] - everyone
-    taken = np.clip(wanted - riskier, 0, everyone)  # of a group of equal scores, its share
-    rate = np.divide(positives, everyone, out=np.zeros_like(positives), where=everyone > 0)
-    return float(taken @ rate / wanted / (found / total))
+def _dot(left: Floats, right: Floats) -> float:
+    # Not BLAS: its threads gain nothing on one vector and spin where cores are shared.
+    return float(np.einsum("i,i", left, right))

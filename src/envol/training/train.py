@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from envol.errors import EnvolError, ProjectError
+from envol.errors import EnvolError
 from envol.project.nodes import FrameKind, Model, Task
 from envol.training.backtest import Backtest, Progress, quiet, run_folds
 from envol.training.data import prepare, training_rows
@@ -69,8 +69,6 @@ def train(
         ProjectError: the node or what its function returned is wrong.
         Failure: the user's code raised.
     """
-    if cutoff.tzinfo is None:
-        raise ProjectError("the cutoff has no time zone", node=model.name, remedy="pass an aware datetime")
     try:
         with limited(threads):
             return _train(model, features, labels, cutoff, parameters, progress)

@@ -6,13 +6,15 @@ import random
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envol.errors import EnvolError, Failure, ProjectError
 
-LAST_LINES = 6
+LAST_CALLS = 3
+HERE = str(Path(__file__).parent)
 LARGEST_SEED = 2**32 - 1
 
 
@@ -21,7 +23,7 @@ def user_code(what: str, node: str | None) -> Iterator[None]:
     """Turn whatever the user's code raises into an error of the node, the original as its cause.
 
     Raises:
-        Failure: with the last lines of the traceback.
+        Failure: with the last lines of the traceback that are the user's own.
         ProjectError: when an estimator is asked that was never fitted.
     """
     try:
@@ -35,14 +37,18 @@ def user_code(what: str, node: str | None) -> Iterator[None]:
                 node=node,
                 remedy="end the function with `return estimator.fit(X, y)`",
             ) from error
-        own = error.__traceback__.tb_next if error.__traceback__ else None
-        lines = "".join(traceback.format_exception(type(error), error, own, chain=False)).rstrip()
-        last = "\n    ".join(lines.splitlines()[-LAST_LINES:])
         raise Failure(
-            f"{what} raised {type(error).__name__}: {error}\n    {last}",
+            f"{what} raised {type(error).__name__}: {str(error).strip()}\n{_last_lines(error)}",
             node=node,
             remedy=f"call {node or 'the function'} on the same rows in a notebook to look into it",
         ) from error
+
+
+def _last_lines(error: Exception) -> str:
+    """The last calls in the user's own files; of any file when there are none."""
+    calls = [call for call in traceback.extract_tb(error.__traceback__) if not call.filename.startswith(HERE)]
+    own = [call for call in calls if "site-packages" not in call.filename]
+    return "".join(traceback.format_list((own or calls)[-LAST_CALLS:])).rstrip()
 
 
 @contextmanager
