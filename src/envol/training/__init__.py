@@ -6,12 +6,13 @@ from envol.training.backtest import Backtest, Fold, backtest
 from envol.training.columns import PREDICTION, PROBABILITY, prediction_columns, probability_column
 from envol.training.data import Examples, history_start, prepare
 from envol.training.fit import frame_kind
-from envol.training.metrics import Bin, Metric, Metrics, evaluate
+from envol.training.metrics import MAIN, Bin, Metric, Metrics, evaluate
 from envol.training.predict import predict_frame, to_model_kind
 from envol.training.split import Skipped
 from envol.training.train import Trained, train
 
 __all__ = [
+    "MAIN",
     "PREDICTION",
     "PROBABILITY",
     "Backtest",
