@@ -82,7 +82,7 @@ class SmallProject:
             [sys.executable, "-c", script, str(self.root), *([now] if now else [])],
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
 
     def count_tasks(self) -> int:

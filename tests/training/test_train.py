@@ -25,7 +25,7 @@ from sklearn.preprocessing import OneHotEncoder
 from threadpoolctl import threadpool_info
 
 from envol.project.nodes import Model
-from envol.training import Backtest, Trained, backtest, history_start, predict_frame, train
+from envol.training import Backtest, Trained, backtest, predict_frame, train
 
 Tables = tuple[pl.DataFrame, pl.DataFrame]
 Declare = Callable[..., Model]
@@ -301,7 +301,7 @@ def test_a_backtest_survives_strict_json(trained: Trained, cutoff: datetime) -> 
 
 def test_history_start_is_all_that_is_read(declared: Declare, flights: Tables, cutoff: datetime) -> None:
     node = declared(delay_risk, train="30d", folds=2)
-    start = history_start(node, cutoff)
+    start = node.history_start(cutoff)
     assert start == cutoff - timedelta(days=50)
     whole = train(node, *flights, cutoff=cutoff, parameters={})
     read = train(

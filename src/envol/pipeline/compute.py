@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
-from envol.errors import EnvolError, Failure
 from envol.project.frames import to_kind, to_numbers, to_polars
 from envol.project.nodes import Node, Value
+from envol.project.usercode import user_code
 from envol.project.windows import Window
 
 
@@ -42,16 +41,10 @@ def compute(
             arguments[argument.name] = to_kind(frames[argument.name], argument.kind)
         else:
             arguments[argument.name] = parameters[argument.name]
-    try:
+    with user_code(node.name, node.name):
         result = node.function(**arguments)
-        if isinstance(node, Value):
-            return to_numbers(result, frames[node.inputs[0]].height, node.name).to_frame()
-        return to_polars(result, node.name)
-    except EnvolError:
-        raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise Failure(
-            f"{type(error).__name__}: {error}",
-            remedy=f"raised at {frame.filename}:{frame.lineno}: {frame.line}",
-        ) from error
+        if isinstance(result, pl.LazyFrame):  # what is wrong in a lazy frame shows when it is collected
+            result = result.collect()
+    if isinstance(node, Value):
+        return to_numbers(result, frames[node.inputs[0]].height, node.name).to_frame()
+    return to_polars(result, node.name)

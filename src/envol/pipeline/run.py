@@ -298,8 +298,8 @@ def _as_envol_error(error: Exception, node: str, window: str) -> EnvolError:
         return error.located(node=node, window=window)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return Failure(
-        f"{type(error).__name__}: {error}",
+        f"{type(error).__name__} at {frame.filename}:{frame.lineno}: {error}",
         node=node,
         window=window,
-        remedy=f"raised at {frame.filename}:{frame.lineno}: {frame.line}",
+        remedy="look at the task's log: envol runs --log",
     )

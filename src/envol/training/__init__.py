@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envol.training.backtest import Backtest, Fold, backtest
 from envol.training.columns import PREDICTION, PROBABILITY, prediction_columns, probability_column
-from envol.training.data import Examples, history_start, prepare
+from envol.training.data import Examples, prepare
 from envol.training.fit import frame_kind
 from envol.training.metrics import MAIN, Bin, Metric, Metrics, evaluate
 from envol.training.predict import predict_frame, to_model_kind
@@ -26,7 +26,6 @@ __all__ = [
     "backtest",
     "evaluate",
     "frame_kind",
-    "history_start",
     "predict_frame",
     "prediction_columns",
     "prepare",

@@ -16,8 +16,8 @@ from envol.training.data import Examples, prepare
 from envol.training.fit import fit, frame_kind
 from envol.training.metrics import Metric, Metrics, evaluate, losses, mean_with_interval
 from envol.training.predict import predict_frame
+from envol.training.repeatable import limited
 from envol.training.split import Skipped, Split, span_text, temporal_folds
-from envol.training.usercode import limited
 from envol.training.verdict import judge
 
 Progress = Callable[[str], None]
@@ -124,7 +124,7 @@ def backtest(
     """Train and evaluate `model.folds` times on the windows before the cutoff.
 
     Args:
-        features, labels: with `window_start`; those from `history_start(model, cutoff)` on are used.
+        features, labels: with `window_start`; those from `model.history_start(cutoff)` on are used.
         parameters: values of the function's parameters beside X and y.
         progress: receives a line for each fold.
         threads: native threads that a fit may use.

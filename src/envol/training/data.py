@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from envol.errors import DataError, ProjectError
 from envol.project.nodes import Model, Task
-from envol.training.split import Instants, instant, micros, span_text, times
+from envol.training.split import Instants, instant, micros, span_text
 
 TIME = "window_start"
 MOST_CLASSES = 20  # more distinct integers than this are amounts, not classes
@@ -44,11 +44,6 @@ class Examples:
         return self.X.filter(keep), self.y.filter(keep)
 
 
-def history_start(model: Model, cutoff: datetime) -> datetime:
-    """The earliest instant that training at the cutoff, backtest included, can use."""
-    return model.train.before(times(model.test, model.folds).before(cutoff))
-
-
 def prepare(model: Model, features: pl.DataFrame, labels: pl.DataFrame, *, cutoff: datetime) -> Examples:
     """Join features to labels by the model's key and keep what was known before the cutoff.
 
@@ -65,7 +60,7 @@ def prepare(model: Model, features: pl.DataFrame, labels: pl.DataFrame, *, cutof
     _need_columns(model, model.features, features, [*model.key, TIME], "key")
     _need_columns(model, model.labels, labels, model.key, "key")
     _need_columns(model, model.labels, labels, [model.target], "target")
-    start, end = history_start(model, cutoff), cutoff
+    start, end = model.history_start(cutoff), cutoff
     features = _timed(model, model.features, features).filter(
         (pl.col("__start") >= micros(start)) & (pl.col("__start") < micros(end))
     )

@@ -10,8 +10,9 @@ import polars as pl
 from envol.errors import ProjectError
 from envol.project.frames import series_to_kind
 from envol.project.nodes import REQUIRED, FrameKind, Model, Task
+from envol.project.usercode import user_code
 from envol.training.predict import no_probability, to_model_kind
-from envol.training.usercode import seeded, user_code
+from envol.training.repeatable import seeded
 
 SEEDS = ("seed", "random_state")
 

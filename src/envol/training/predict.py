@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from envol.errors import DataError, ProjectError
 from envol.project.frames import to_kind
 from envol.project.nodes import FrameKind, Task
+from envol.project.usercode import user_code
 from envol.training.columns import PREDICTION, PROBABILITY, prediction_columns, probability_column
-from envol.training.usercode import user_code
 
 
 def predict_frame(

@@ -71,8 +71,8 @@ def temporal_folds(
     kept: list[Split] = []
     skipped: list[Skipped] = []
     for back in range(folds, 0, -1):
-        start = times(test, back).before(cutoff)
-        end = times(test, back - 1).before(cutoff)
+        start = test.times(back).before(cutoff)
+        end = test.times(back - 1).before(cutoff)
         wanted = train.before(start)
         first = int(starts.min()) if len(starts) else micros(cutoff)
         asked = micros(start) - micros(wanted)
@@ -99,11 +99,6 @@ def temporal_folds(
 
 def _days(length: int) -> str:
     return f"{round(max(length, 0) / DAY, 1):g}"
-
-
-def times(span: Span, count: int) -> Span:
-    """The span `count` times: folds of months then keep the day of the month."""
-    return Span(span.count * count, span.unit)
 
 
 def micros(moment: datetime) -> int:

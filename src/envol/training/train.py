@@ -15,8 +15,8 @@ from envol.training.backtest import Backtest, Progress, quiet, run_folds
 from envol.training.data import prepare, training_rows
 from envol.training.fit import fit, frame_kind
 from envol.training.predict import predict_frame
+from envol.training.repeatable import limited
 from envol.training.split import span_text
-from envol.training.usercode import limited
 
 TRIED_ROWS = 100
 
@@ -57,7 +57,7 @@ def train(
     """Backtest the model before the cutoff, then fit it on [model.train before cutoff, cutoff).
 
     Args:
-        features, labels: with `window_start`; those from `history_start(model, cutoff)` on are used, and no
+        features, labels: with `window_start`; those from `model.history_start(cutoff)` on are used, and no
             label whose window starts at the cutoff or later.
         cutoff: aware, in the project's zone.
         parameters: values of the function's parameters beside X and y.

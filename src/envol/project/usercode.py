@@ -1,21 +1,16 @@
-"""Calling the user's code: its errors say where they come from, its random numbers can be repeated."""
+"""Calling the user's code: whatever it raises says where it comes from."""
 
 from __future__ import annotations
 
-import random
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from envol.errors import EnvolError, Failure, ProjectError
 
 LAST_CALLS = 3
-HERE = str(Path(__file__).parent)
-LARGEST_SEED = 2**32 - 1
+ENVOL = str(Path(__file__).parent.parent)
 
 
 @contextmanager
@@ -46,29 +41,8 @@ def user_code(what: str, node: str | None) -> Iterator[None]:
 
 def _last_lines(error: Exception) -> str:
     """The last calls in the user's own files; of any file when there are none."""
-    calls = [call for call in traceback.extract_tb(error.__traceback__) if not call.filename.startswith(HERE)]
+    calls = [
+        call for call in traceback.extract_tb(error.__traceback__) if not call.filename.startswith(ENVOL)
+    ]
     own = [call for call in calls if "site-packages" not in call.filename]
     return "".join(traceback.format_list((own or calls)[-LAST_CALLS:])).rstrip()
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed `random` and NumPy's legacy generator, and put both back as they were."""
-    python, legacy = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed % (LARGEST_SEED + 1))
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)
-
-
-def limited(threads: int | None) -> Any:
-    """A context in which BLAS and OpenMP use at most so many threads; any number when None."""
-    if threads is None:
-        return nullcontext()
-    import sklearn.ensemble  # noqa: F401  limits reach only libraries that are loaded already
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    return threadpool_limits(limits=threads)
