@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from envol.errors import ConfigError
+from envol.project.names import nearest
+from envol.project.toml_lines import TomlLines
+from envol.project.windows import Calendar
 
 FILE = "envol.toml"
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Section = type[msgspec.Struct]
+# Tells where a key stands: "envol.toml:12", or the variable that it was taken from.
+Place = Callable[..., str]
 
 
 class ProjectSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """[project]: name, time zone, first instant of its data, and the instant it ends, if it does."""
 
-    name: str
-    start: str
-    timezone: str = "UTC"
+    name: Text
+    start: Text
+    timezone: Text = "UTC"
     end: str | None = None
-    modules: tuple[str, ...] = ()
+    modules: tuple[Text, ...] = ()
 
 
 class StorageSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """[storage]: folder of the tables, the metadata and the artifacts, relative to the project."""
 
-    path: str = ".envol"
+    path: Text = ".envol"
 
 
 class RunSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """[run]: how many tasks run side by side; 0 means one a core."""
 
-    workers: int = 0
+    workers: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class ServeSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """[serve]: where the prediction service listens."""
+    """[serve]: where the prediction service listens; port 0 takes a free one."""
 
-    host: str = "127.0.0.1"
-    port: int = 8000
+    host: Text = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -62,9 +69,36 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
     Raises:
         ConfigError: naming file, line, and for a misspelt key the nearest known one.
     """
-    environment = os.environ if environment is None else environment
+    text = _read(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        place = f"{path.name}:{line[1] if line else text.count(chr(10)) + 1}"
+        raise ConfigError(f"{place}: not TOML: {error}", remedy="mend that line") from None
+    lines = TomlLines(text)
+    _refuse_unknown(data, Config, (), lambda *keys: f"{path.name}:{lines.of(*keys)}")
+    variables = _override(data, os.environ if environment is None else environment)
+
+    def place_of(*keys: str) -> str:
+        return variables.get(keys) or f"{path.name}:{lines.of(*keys)}"
+
+    try:
+        config = msgspec.convert(data, Config)
+    except msgspec.ValidationError as error:
+        raise _readable(error, place_of) from None
+    _check_times(config.project, place_of)
+    return config
+
+
+def place_in(path: Path, *keys: str) -> str:
+    """Where a key of the file stands, such as "envol.toml:12"."""
+    return f"{path.name}:{TomlLines(_read(path)).of(*keys)}"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
             f"no {FILE} in {path.parent}",
@@ -72,72 +106,92 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}", remedy="make it a readable UTF-8 file") from None
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path.name} is not TOML: {error}", remedy="mend the line that it names") from None
-    _refuse_unknown(data, Config, text, path.name)
-    _override(data, environment)
-    try:
-        return msgspec.convert(data, Config)
-    except msgspec.ValidationError as error:
-        raise _readable(error, text, path.name) from None
 
 
-def _refuse_unknown(data: Mapping[str, Any], kind: type[msgspec.Struct], text: str, file: str) -> None:
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+def _sections() -> Iterator[tuple[str, Section]]:
+    for field in msgspec.structs.fields(Config):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield field.name, field.type
+
+
+def _refuse_unknown(data: dict[str, Any], kind: Section, above: tuple[str, ...], place: Place) -> None:
+    known = [field.name for field in msgspec.structs.fields(kind)]
     for key, value in data.items():
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
-            known = ", ".join(fields)
-            raise ConfigError(
-                f"{file}:{_line_of(text, key)}: unknown key {key!r}",
-                remedy=f"did you mean {near[0]!r}?" if near else f"known here: {known}",
-            )
-        inner = fields[key].type
-        if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
-            _refuse_unknown(value, inner, text, file)
+        if key not in known:
+            raise ConfigError(f"{place(*above, key)}: unknown key {key!r}", remedy=nearest(key, known))
+        section = dict(_sections()).get(key) if kind is Config else None
+        if section and isinstance(value, dict):
+            _refuse_unknown(value, section, (*above, key), place)
+        elif isinstance(value, date) and key in ("start", "end"):  # TOML has dates of its own
+            data[key] = value.isoformat()
 
 
-def _override(data: dict[str, Any], environment: Mapping[str, str]) -> None:
-    for section in msgspec.structs.fields(Config):
-        kind = section.type
-        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-            continue
-        for field in msgspec.structs.fields(kind):
-            variable = f"ENVOL_{section.name}_{field.name}".upper()
-            if variable not in environment:
-                continue
-            given: Any = environment[variable]
-            if field.type is int:
-                try:
-                    given = int(given)
-                except ValueError:
-                    raise ConfigError(f"{variable}={given!r} is not a whole number") from None
-            elif field.name == "modules":
-                given = given.split(",")
-            data.setdefault(section.name, {})[field.name] = given
+def _override(data: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """Put the values of the variables into the data; returns the variables by the keys they set."""
+    found: dict[tuple[str, ...], str] = {}
+    for section, kind in _sections():
+        prefix = f"ENVOL_{section}_".upper()
+        fields = {f"{prefix}{field.name.upper()}": field for field in msgspec.structs.fields(kind)}
+        for variable in sorted(name for name in environment if name.startswith(prefix)):
+            if variable not in fields:
+                raise ConfigError(f"unknown variable {variable}", remedy=nearest(variable, fields))
+            field, given = fields[variable], environment[variable]
+            value: Any = [part.strip() for part in given.split(",")] if field.name == "modules" else given
+            try:
+                value = msgspec.convert(value, field.type, strict=False)
+            except msgspec.ValidationError as error:
+                raise ConfigError(
+                    f"{variable}={given!r}: {_worded(str(error))}", remedy="give a value of that kind"
+                ) from None
+            if isinstance(data.setdefault(section, {}), dict):
+                data[section][field.name] = value
+                found[section, field.name] = variable
+    return found
 
 
-def _readable(error: msgspec.ValidationError, text: str, file: str) -> ConfigError:
-    message, _, place = str(error).partition(" - at `$.")
-    place = place.rstrip("`")
+def _readable(error: msgspec.ValidationError, place: Place) -> ConfigError:
+    message, _, where = str(error).partition(" - at `$.")
+    keys = tuple(re.sub(r"\[.*?\]", "", where.rstrip("`")).split(".")) if where else ()
     missing = re.search(r"missing required field `(\w+)`", message)
-    if missing:
-        section = f"[{place}]" if place else "the file"
+    if not missing:
         return ConfigError(
-            f"{file}:{_line_of(text, place)}: {missing[1]!r} is missing in {section}",
-            remedy=f"add {missing[1]} = ... (see docs/reference/config.md)",
+            f"{place(*keys)}: {'.'.join(keys)}: {_worded(message)}", remedy="give a value of that kind"
+        )
+    if not keys:
+        return ConfigError(
+            f"{place()}: the section [{missing[1]}] is missing", remedy=f"add [{missing[1]}] to {FILE}"
         )
     return ConfigError(
-        f"{file}:{_line_of(text, place.rpartition('.')[2])}: {place}: {message}",
-        remedy="give a value of that type",
+        f"{place(*keys)}: {missing[1]!r} is missing in [{'.'.join(keys)}]",
+        remedy=f"add {missing[1]} = ... under [{'.'.join(keys)}]",
     )
 
 
-def _line_of(text: str, key: str) -> int:
-    pattern = re.compile(rf"^\s*(\[+\s*)?[\"']?{re.escape(key)}[\"']?\s*(=|\]|\.)")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if key and pattern.match(line):
-            return number
-    return 1
+def _worded(message: str) -> str:
+    words = {
+        "str": "text",
+        "int": "whole number",
+        "array": "list",
+        "object": "table",
+        "bool": "true or false",
+    }
+    message = re.sub(r"`(\w+)`", lambda match: words.get(match[1], match[1]), message)
+    return message[:1].lower() + message[1:]
+
+
+def _check_times(section: ProjectSection, place: Place) -> None:
+    """Refuse a time zone or a date that cannot be read, and an end that is not after the start."""
+    key = "timezone"
+    try:
+        calendar = Calendar(section.timezone)
+        key = "start"
+        start = calendar.instant(section.start)
+        key = "end"
+        end = calendar.instant(section.end) if section.end is not None else None
+    except ConfigError as error:
+        raise ConfigError(f"{place('project', key)}: {key}: {error.message}", remedy=error.remedy) from None
+    if end is not None and end.timestamp() <= start.timestamp():
+        raise ConfigError(
+            f"{place('project', 'end')}: end ({section.end}) is not after start ({section.start})",
+            remedy="give the project at least one window",
+        )

@@ -36,6 +36,7 @@ def check(frame: pl.DataFrame, contract: type[Any]) -> Checked:
 
     Raises:
         DataError: a column is missing or has another dtype than the contract says.
+        ProjectError: a rule of the contract cannot be computed.
     """
     dtypes = {name: column.dtype for name, column in contract.columns().items()}
     missing = [name for name in dtypes if name not in frame.columns]
@@ -60,7 +61,13 @@ def check(frame: pl.DataFrame, contract: type[Any]) -> Checked:
     if frame.is_empty():
         return Checked(frame, _no_rows(frame))
     schema: Any = contract
-    good, failure = _marked(schema).filter(frame.with_row_index(_ROW).select(_ROW, *dtypes))
+    try:
+        good, failure = _marked(schema).filter(frame.with_row_index(_ROW).select(_ROW, *dtypes))
+    except pl.exceptions.PolarsError as error:
+        raise ProjectError(
+            f"a rule of the contract {contract.__name__} cannot be computed: {error}",
+            remedy="mend the rule: it names columns of the contract and yields true or false for each row",
+        ) from None
     kept = good.get_column(_ROW)
     if kept.len() == frame.height:
         return Checked(frame, _no_rows(frame))
@@ -114,7 +121,12 @@ def _widens(given: pl.DataType, wanted: pl.DataType) -> bool:
         return False
     if given == pl.Null:
         return True
-    order: list[Any] = [pl.Int8, pl.Int16, pl.Int32, pl.Int64]
-    if given in order and wanted in order:
-        return order.index(type(given)) < order.index(type(wanted))
+    if wanted.is_integer() and given.is_integer():
+        low, high = (_limit(dtype, "lower_bound") for dtype in (given, wanted))
+        return low >= high and _limit(given, "upper_bound") <= _limit(wanted, "upper_bound")
     return given == pl.Float32 and wanted == pl.Float64
+
+
+def _limit(dtype: pl.DataType, bound: str) -> int:
+    limit: int = pl.select(getattr(dtype, bound)()).item()
+    return limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 import polars as pl
@@ -10,14 +11,17 @@ from envol.errors import ProjectError
 
 
 def to_kind(frame: pl.DataFrame, kind: str) -> Any:
-    """A Polars frame as "polars", "lazy", "pandas" (nullable dtypes kept by Arrow) or "arrow"."""
+    """A Polars frame as "polars", "lazy", "pandas", "arrow" or "numpy".
+
+    Pandas has integers with nulls as floats, as `polars.DataFrame.to_pandas` makes them.
+    """
     if kind == "lazy":
         return frame.lazy()
     if kind == "pandas":
         return frame.to_pandas()
     if kind == "arrow":
         return frame.to_arrow()
-    return frame
+    return frame.to_numpy() if kind == "numpy" else frame
 
 
 def series_to_kind(series: pl.Series, kind: str) -> Any:
@@ -30,7 +34,7 @@ def series_to_kind(series: pl.Series, kind: str) -> Any:
 
 
 def to_polars(result: Any, node: str) -> pl.DataFrame:
-    """What a source or table returned, as a Polars frame.
+    """What a source or table returned, as a Polars frame. A named index of pandas becomes a column.
 
     Raises:
         ProjectError: when it is no frame, with the type it is.
@@ -41,10 +45,12 @@ def to_polars(result: Any, node: str) -> pl.DataFrame:
         return result
     if type(result).__module__.partition(".")[0] in ("pandas", "pyarrow"):
         try:
-            frame = pl.from_pandas(result) if hasattr(result, "iloc") else pl.from_arrow(result)
-        except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+            frame = _from_pandas(result) if hasattr(result, "iloc") else pl.from_arrow(result)
+        except (pl.exceptions.PolarsError, TypeError, ValueError, NotImplementedError) as error:
             raise ProjectError(
-                f"the returned {type(result).__name__} cannot be read as a table: {error}", node=node
+                f"the returned {type(result).__name__} cannot be read as a table: {error}",
+                node=node,
+                remedy="give each column values of one type, and a name of its own",
             ) from None
         if isinstance(frame, pl.DataFrame):
             return frame
@@ -53,6 +59,11 @@ def to_polars(result: Any, node: str) -> pl.DataFrame:
         node=node,
         remedy="return a polars DataFrame or LazyFrame, a pandas DataFrame or a pyarrow Table",
     )
+
+
+def _from_pandas(result: Any) -> Any:
+    index = result.index.names if result.ndim == 2 else ()
+    return pl.from_pandas(result, include_index=any(name is not None for name in index))
 
 
 def to_numbers(result: Any, rows: int, node: str) -> pl.Series:
@@ -65,6 +76,8 @@ def to_numbers(result: Any, rows: int, node: str) -> pl.Series:
         series = pl.Series("value", result)
     except (TypeError, ValueError, pl.exceptions.PolarsError):
         series = pl.Series("value", [], dtype=pl.String)
+    if rows == 0 and series.dtype == pl.Null and isinstance(result, Sized):
+        return series.cast(pl.Float64)
     if len(series) != rows or not series.dtype.is_numeric():
         raise ProjectError(
             f"the function returned {_described(result)}, not one number for each of the {rows} outcomes",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from envol.errors import ProjectError
 from envol.project.contracts import check_contract
+from envol.project.names import nearest
 from envol.project.nodes import Model, Node, Outcomes, Predictions, Source, Table, Value, derived
 from envol.project.windows import Period, Span
 
@@ -56,7 +56,7 @@ class Graph:
         while waiting:
             name = waiting.pop()
             if name not in self.nodes:
-                raise ProjectError(f"no node is called {name!r}", remedy=_nearest(name, self.nodes))
+                raise ProjectError(f"no node is called {name!r}", remedy=nearest(name, self.nodes))
             if name not in found:
                 found.add(name)
                 waiting.extend(self.nodes[name].inputs)
@@ -72,13 +72,7 @@ def build_graph(declared: Iterable[Node]) -> Graph:
     nodes: dict[str, Node] = {}
     for node in declared:
         for one in (node, *(derived(node) if isinstance(node, Model) else ())):
-            if one.name in nodes:
-                raise ProjectError(
-                    f"{one.module} and {nodes[one.name].module} both declare this name",
-                    node=one.name,
-                    remedy="rename one of them",
-                )
-            nodes[one.name] = one
+            _add(one, nodes)
     for node in nodes.values():
         _check_node(node, nodes)
     ordered = {name: nodes[name] for name in _order(nodes)}
@@ -88,6 +82,20 @@ def build_graph(declared: Iterable[Node]) -> Graph:
         if period is not None:
             periods[node.name] = period
     return Graph(ordered, periods)
+
+
+def _add(node: Node, nodes: dict[str, Node]) -> None:
+    for other in nodes.values():
+        if other.name.lower() != node.name.lower():
+            continue
+        if other.name != node.name:
+            problem = f"{other.name!r} differs from it only in upper and lower case, which tables do not"
+        elif brought := [one for one in (node, other) if isinstance(one, Predictions | Outcomes)]:
+            problem = f"the model {brought[0].model.name!r} brings a table of this name with it"
+        else:
+            problem = f"{other.module} and {node.module} both declare this name"
+        raise ProjectError(problem, node=node.name, remedy="rename one of them")
+    nodes[node.name] = node
 
 
 def _check_node(node: Node, nodes: Mapping[str, Node]) -> None:
@@ -108,7 +116,7 @@ def _check_node(node: Node, nodes: Mapping[str, Node]) -> None:
         if not isinstance(nodes.get(node.model), Model):
             models = [name for name, other in nodes.items() if isinstance(other, Model)]
             raise ProjectError(
-                f"no model is called {node.model!r}", node=node.name, remedy=_nearest(node.model, models)
+                f"no model is called {node.model!r}", node=node.name, remedy=nearest(node.model, models)
             )
         return
     if isinstance(node, Table):
@@ -123,12 +131,12 @@ def _check_node(node: Node, nodes: Mapping[str, Node]) -> None:
                 raise ProjectError(
                     f"lookback names {name!r}, which is no input",
                     node=node.name,
-                    remedy=_nearest(name, node.inputs),
+                    remedy=nearest(name, node.inputs),
                 )
     tables = [name for name, other in nodes.items() if not isinstance(other, Model) and name != node.name]
     for name in node.inputs:
         if name not in nodes:
-            raise ProjectError(f"unknown input {name!r}", node=node.name, remedy=_nearest(name, tables))
+            raise ProjectError(f"unknown input {name!r}", node=node.name, remedy=nearest(name, tables))
         if isinstance(nodes[name], Model) and not isinstance(node, Predictions):
             raise ProjectError(
                 f"{name!r} is a model, not a table",
@@ -176,9 +184,3 @@ def _period(node: Node, periods: Mapping[str, Period]) -> Period | None:
 
 def _longest(periods: Iterable[Period]) -> Period:
     return max(periods, key=list(Period).index)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else "known here: " + (", ".join(known) or "none")

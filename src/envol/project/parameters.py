@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from envol.errors import ConfigError
-from envol.project.nodes import REQUIRED, Node, Value
+from envol.project.config import FILE
+from envol.project.names import nearest
+from envol.project.nodes import REQUIRED, Argument, Node, Value
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,19 @@ class Range:
 
     @classmethod
     def parse(cls, given: Any, place: str) -> Range | None:
-        """The range that a table with low, likely and high stands for; None for any other value.
+        """The range that a table with low, likely or high stands for; None for any other value.
 
         Raises:
-            ConfigError: when the three are not numbers in ascending order.
+            ConfigError: when they are not all three, or not numbers in ascending order.
         """
-        if not (isinstance(given, Mapping) and {"low", "likely", "high"} == set(given)):
+        if not (isinstance(given, Mapping) and {"low", "likely", "high"} & set(given)):
             return None
-        numbers = [given["low"], given["likely"], given["high"]]
-        if not all(isinstance(n, int | float) for n in numbers) or numbers != sorted(numbers):
-            raise ConfigError(f"{place}: low, likely and high must be numbers in ascending order")
+        numbers: list[Any] = [given.get("low"), given.get("likely"), given.get("high")]
+        if len(given) != 3 or not all(map(_is_number, numbers)) or numbers != sorted(numbers):
+            raise ConfigError(
+                f"{place}: a range has low, likely and high, numbers in ascending order",
+                remedy="write for example { low = 90, likely = 150, high = 220 }",
+            )
         return cls(*map(float, numbers))
 
 
@@ -42,52 +47,67 @@ class Parameters:
     ranges: Mapping[str, Range]
 
 
-def resolve_parameters(nodes: Iterable[Node], section: Mapping[str, Any]) -> dict[str, Parameters]:
+def resolve_parameters(
+    nodes: Iterable[Node], section: Mapping[str, Any], place: Callable[..., str] = lambda *keys: FILE
+) -> dict[str, Parameters]:
     """Parameters by node: `[parameters.NODE]` first, then `[parameters]`, then the default.
+
+    Args:
+        nodes: all nodes of the project.
+        section: what `envol.toml` says under `[parameters]`.
+        place: tells where the key stands that it is called with, such as "envol.toml:12".
 
     Raises:
         ConfigError: a required parameter without a value, or a value that no node asks for.
     """
     nodes = list(nodes)
     wanted = {node.name: [a for a in node.arguments if a.kind == "parameter"] for node in nodes}
-    wanted = {name: arguments for name, arguments in wanted.items() if arguments}
-    shared_names = {argument.name for arguments in wanted.values() for argument in arguments}
-    shared = {}
+    shared = {argument.name for arguments in wanted.values() for argument in arguments}
     for key, value in section.items():
-        if isinstance(value, Mapping) and key in wanted:
-            _refuse_unknown(f"parameters.{key}", value, [a.name for a in wanted[key]])
-        elif key in shared_names:
-            shared[key] = value
-        else:
-            _refuse_unknown("parameters", [key], [*wanted, *shared_names])
-    found = {}
-    for node in nodes:
-        own = section.get(node.name, {}) if node.name in wanted else {}
-        values: dict[str, Any] = {}
-        ranges: dict[str, Range] = {}
-        for argument in wanted.get(node.name, ()):
-            value = own.get(argument.name, shared.get(argument.name, argument.default))
-            if value is REQUIRED:
-                raise ConfigError(
-                    f"the parameter {argument.name!r} has no value",
-                    node=node.name,
-                    remedy=f"add {argument.name} = ... under [parameters.{node.name}] in envol.toml, "
-                    "or a default to the function",
-                )
-            span = Range.parse(value, f"parameters.{node.name}.{argument.name}")
-            if span is not None and isinstance(node, Value):
-                ranges[argument.name] = span
-                value = span.likely
-            values[argument.name] = value
-        found[node.name] = Parameters(values, ranges)
-    return found
-
-
-def _refuse_unknown(place: str, keys: Iterable[str], known: list[str]) -> None:
-    for key in keys:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            raise ConfigError(
-                f"envol.toml: [{place}] has {key!r}, which no node asks for",
-                remedy=f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known) or 'none'}",
+        if isinstance(value, Mapping) and wanted.get(key):
+            own_names = [argument.name for argument in wanted[key]]
+            for name in value:
+                _refuse_unknown(name, own_names, ("parameters", key), place)
+        elif key not in shared:
+            _refuse_unknown(
+                key, [*(name for name in wanted if wanted[name]), *shared], ("parameters",), place
             )
+    return {node.name: _of_node(node, wanted[node.name], section, place) for node in nodes}
+
+
+def _of_node(
+    node: Node, wanted: list[Argument], section: Mapping[str, Any], place: Callable[..., str]
+) -> Parameters:
+    given = section.get(node.name)
+    own = given if isinstance(given, Mapping) else {}
+    values: dict[str, Any] = {}
+    ranges: dict[str, Range] = {}
+    for argument in wanted:
+        name = argument.name
+        value = own.get(name, section.get(name, argument.default))
+        if value is REQUIRED:
+            raise ConfigError(
+                f"the parameter {name!r} has no value",
+                node=node.name,
+                remedy=f"add {name} = ... under [parameters.{node.name}] in {FILE}, "
+                "or a default to the function",
+            )
+        if isinstance(node, Value):
+            keys = ("parameters", node.name, name) if name in own else ("parameters", name)
+            if span := Range.parse(value, f"{place(*keys)}: {'.'.join(keys)}"):
+                ranges[name] = span
+                value = span.likely
+        values[name] = value
+    return Parameters(values, ranges)
+
+
+def _refuse_unknown(key: str, known: list[str], above: tuple[str, ...], place: Callable[..., str]) -> None:
+    if key not in known or len(above) == 1:
+        raise ConfigError(
+            f"{place(*above, key)}: [{'.'.join(above)}] has {key!r}, which no node asks for",
+            remedy=f"write its parameters under [parameters.{key}]" if key in known else nearest(key, known),
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

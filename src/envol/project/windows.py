@@ -11,10 +11,11 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from enum import Enum
 from functools import lru_cache
 from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from envol.errors import ConfigError, NotFoundError, ProjectError
 
@@ -86,13 +87,15 @@ class Span:
         return Span(self.count * factor, self.unit)
 
     def _shift(self, instant: datetime, count: int) -> datetime:
+        if count == 0:
+            return instant
         if self.unit == "h":
             return (instant.astimezone(UTC) + timedelta(hours=count)).astimezone(instant.tzinfo)
         if self.unit == "mo":
             months = instant.year * 12 + instant.month - 1 + count
             year, month = divmod(months, 12)
             last = (date(year + (month == 11), (month + 1) % 12 + 1, 1) - timedelta(days=1)).day
-            moved = instant.replace(year=year, month=month + 1, day=min(instant.day, last))
+            moved = instant.replace(year=year, month=month + 1, day=min(instant.day, last), fold=0)
         else:
             moved = instant + timedelta(days=count * (7 if self.unit == "w" else 1))
         return _settled(moved)
@@ -101,9 +104,12 @@ class Span:
         return f"{self.count}{self.unit}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Window:
-    """One half-open interval [start, end), both aware datetimes in the project's time zone."""
+    """One half-open interval [start, end), both aware datetimes in the project's time zone.
+
+    Datetimes of one zone compare by wall time, which repeats when clocks go back: compare epochs instead.
+    """
 
     start: datetime
     end: datetime
@@ -113,7 +119,8 @@ class Window:
     def key(self) -> str:
         """What people call the window: "2013-01-05", "2013-01-05T13:00-05:00", "2013-W01", "2013-01"."""
         if self.period is Period.HOUR:
-            return self.start.isoformat(timespec="minutes")
+            # Before time zones were agreed on, clocks were off by odd seconds.
+            return self.start.isoformat(timespec="seconds" if self.start.second else "minutes")
         if self.period is Period.WEEK:
             year, week, _ = self.start.isocalendar()
             return f"{year:04}-W{week:02}"
@@ -123,6 +130,16 @@ class Window:
     def epoch(self) -> int:
         """Start of the window in seconds since 1970-01-01 UTC."""
         return int(self.start.timestamp())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Window):
+            return NotImplemented
+        return (self.epoch, self.period) == (other.epoch, other.period) and (
+            self.end.timestamp() == other.end.timestamp()
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.epoch, self.period))
 
     def __str__(self) -> str:
         return self.key
@@ -142,8 +159,10 @@ class Calendar:
         try:
             self.zone = ZoneInfo(timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
+            near = get_close_matches(timezone, available_timezones(), n=1)
             raise ConfigError(
-                f"{timezone!r} is not a known time zone", remedy='write an IANA name such as "Europe/Paris"'
+                f"{timezone!r} is not a known time zone",
+                remedy=f"did you mean {near[0]!r}?" if near else 'write an IANA name such as "Europe/Paris"',
             ) from None
         self.name = timezone
         # Zones half an hour off have their own whole hours; a fixed shift keeps hours absolute.
@@ -200,7 +219,7 @@ class Calendar:
             else:
                 day = datetime.fromisoformat(key)
             window = self.window_at(period, day if day.tzinfo else _settled(day.replace(tzinfo=self.zone)))
-        except ValueError:
+        except (ValueError, OverflowError):
             window = None
         if window is None or window.key != key:
             raise NotFoundError(
@@ -218,13 +237,11 @@ class Calendar:
         """
         try:
             moment = datetime.fromisoformat(text)
-        except ValueError:
+            if moment.tzinfo is not None:
+                return moment.astimezone(self.zone)
+            return _settled(moment.replace(tzinfo=self.zone))
+        except (ValueError, OverflowError):
             raise ConfigError(f"{text!r} is not a date", remedy='write for example "2013-01-31"') from None
-        return (
-            _settled(moment.replace(tzinfo=self.zone))
-            if moment.tzinfo is None
-            else moment.astimezone(self.zone)
-        )
 
     def _window(self, period: Period, start: int, end: int) -> Window:
         return Window(
