@@ -1,0 +1,177 @@
+"""The verbs put together, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from envol.cli import check, data, models, new, plan, run, runs, serve, status
+from envol.errors import EnvolError
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141  # what a shell reports for a process that SIGPIPE ended
+DEBUG = "ENVOL_DEBUG"
+
+# Plain help: Typer's Rich help takes 0.2 s to import, more than everything else together.
+app = typer.Typer(
+    name="envol",
+    help="From a notebook to a machine-learning model in production that people can trust.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    subcommand_metavar="VERB ...",
+)
+
+
+def _examples(*lines: str) -> str:
+    """An epilog that the help formatter leaves as it is."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+@app.callback(
+    epilog=_examples(
+        "envol new flights     start a project",
+        "envol check           validate it without running it",
+        "envol run             make every window that is due",
+        "envol run --help      more about a verb",
+        "",
+        "Any verb takes --debug, or ENVOL_DEBUG=1: it shows where an error comes from.",
+    )
+)
+def _envol(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"envol {installed('envol')}")
+        raise typer.Exit
+
+
+app.command("new", epilog=_examples("envol new flights", "envol new flights --path ~/projects"))(new.new)
+app.command("check", epilog=_examples("envol check", "envol check -p examples/flights --json"))(check.check)
+app.command(
+    "plan", epilog=_examples("envol plan", "envol plan --node departures --windows", "envol plan --json")
+)(plan.plan)
+app.command(
+    "run",
+    epilog=_examples(
+        "envol run",
+        "envol run --node departures             only this node and what it is made from",
+        "envol run --node departures --rerun     again although nothing changed",
+        "envol run --json > result.json          progress goes to stderr",
+    ),
+)(run.run)
+app.command("status", epilog=_examples("envol status", "envol status --json"))(status.status)
+app.command(
+    "runs",
+    epilog=_examples(
+        "envol runs                                      the last runs",
+        "envol runs last                                 the tasks of the last one",
+        "envol runs last --failed --log                  errors and logs of what failed",
+        "envol runs last --node flights --window 2013-01-05 --log",
+    ),
+)(runs.runs)
+app.command(
+    "models",
+    epilog=_examples(
+        "envol models                          all versions",
+        "envol models delay_risk               one model and the history of its aliases",
+        "envol models delay_risk champion      one version in full",
+        "envol models delay_risk 3 --card      its model card, in Markdown",
+    ),
+)(models.models)
+app.command(
+    "promote",
+    epilog=_examples(
+        'envol promote delay_risk 3 --reason "better in every month"',
+        'envol promote delay_risk 4 --alias challenger --reason "to be compared"',
+    ),
+)(models.promote)
+app.command("rollback", epilog=_examples('envol rollback delay_risk --reason "alerts doubled"'))(
+    models.rollback
+)
+app.command("serve", epilog=_examples("envol serve", "envol serve --host 0.0.0.0 --port 8001"))(serve.serve)
+app.command(
+    "query",
+    epilog=_examples(
+        'envol query "select * from flights limit 5"',
+        'envol query "select window_start, count(*) as n from flights group by all order by all" --csv',
+    ),
+)(data.query)
+app.command("compact", epilog=_examples("envol compact", "envol compact --expire 30d"))(data.compact)
+
+
+def start(arguments: Sequence[str]) -> int:
+    """Carry out one command line; returns the exit code."""
+    debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0")
+    try:
+        code = _carry_out([word for word in arguments if word != "--debug"])
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _silence_stdout()
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except typer.Exit as exit:
+        return exit.exit_code
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        return _explain(error)
+
+
+def _carry_out(arguments: list[str]) -> int:
+    """Parse and call. A verb is called past its group, whose parsing would load Pydantic (0.1 s)."""
+    command = get_command(app)
+    name = "envol"
+    verbs = getattr(command, "commands", {})
+    if arguments and arguments[0] in verbs:
+        command, name, arguments = verbs[arguments[0]], f"envol {arguments[0]}", arguments[1:]
+    elif not arguments:
+        arguments = ["--help"]
+    with command.make_context(name, arguments) as context:
+        code = command.invoke(context)
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, EnvolError):
+        _complain(f"error: {error}")
+        return error.exit_code
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        context = getattr(error, "ctx", None)
+        _complain(f"error: {usage()}\n  -> see: {context.command_path if context else 'envol'} --help")
+        return int(getattr(error, "exit_code", 2))
+    _complain(
+        f"error: unexpected {type(error).__name__}: {error}\n"
+        f"  -> run it again with {DEBUG}=1 to see where, and report it"
+    )
+    return 1
+
+
+def _complain(text: str) -> None:
+    """Print to stderr, the first line in red where that is a terminal with colours."""
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        first, newline, rest = text.partition("\n")
+        text = f"\x1b[31m{first}\x1b[0m{newline}{rest}"
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        pass  # nobody is left to tell
+
+
+def _silence_stdout() -> None:
+    """Nobody reads any more: what is still buffered must not raise when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,58 @@
+"""Backtests as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from envol.cli.output import metric, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from envol.registry import Version
+    from envol.storage import Store
+
+
+def stored_backtest(store: Store, version: Version) -> dict[str, Any]:
+    """The backtest of a version with its folds, as JSON, read from its package without unpickling it."""
+    from envol.registry.loader import read_manifest
+
+    found: dict[str, Any] = read_manifest(store.artifacts.get(version.digest))["backtest"]
+    return found
+
+
+def backtest_table(backtest: Mapping[str, Any]) -> Table:
+    """Fold by fold what the model was worth beside its baseline; all folds together in the last row."""
+    from envol.training.metrics import MAIN
+
+    name = MAIN[backtest["task"]]
+    rows = table("fold", "trained on", "evaluated on", "rows", name, "baseline", right=("rows",))
+    for fold in backtest["folds"]:
+        rows.add_row(
+            str(fold["number"]),
+            _span(fold["train_start"], fold["start"]),
+            _span(fold["start"], fold["end"]),
+            f"{fold['rows']:,}",
+            metric(fold["model"]["values"].get(name)),
+            metric(fold["baseline"]["values"].get(name)),
+        )
+    if backtest["model"]:
+        rows.add_row(
+            "all",
+            "",
+            "",
+            f"{backtest['model']['rows']:,}",
+            metric(backtest["model"]["values"].get(name)),
+            metric(backtest["baseline"]["values"].get(name)),
+            style="bold",
+        )
+    return rows
+
+
+def _span(start: str, end: str) -> str:
+    """Two ISO instants that bound [start, end), as people write the days between."""
+    from envol.training.split import span_text
+
+    return span_text(datetime.fromisoformat(start), datetime.fromisoformat(end))

@@ -1,0 +1,129 @@
+"""`envol plan`: what a run would do now, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from envol.cli.options import JsonOption, NodesOption, ProjectOption, opened
+from envol.cli.output import console, count, moment, print_apart, print_json, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from envol.pipeline import NodePlan, Plan
+    from envol.project import Project
+
+
+def plan(
+    node: NodesOption = None,
+    windows: Annotated[bool, typer.Option("--windows", help="List each window.")] = False,
+    project: ProjectOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what a run would do now, and why."""
+    from envol.pipeline import make_plan
+    from envol.project.clock import SystemClock
+
+    with opened(project) as (found, store):
+        made = make_plan(found, store, SystemClock(), nodes=node)
+        shown = _shown(found, made, node)
+        if json:
+            rows = [_described(found, made, name, windows) for name in shown]
+            print_json({"now": made.now, "tasks": len(made), "nodes": rows})
+            return
+        listing = [_listing(made, shown)] if windows and len(made) else []
+        print_apart(console(), _overview(found, made, shown), *listing, _sentence(made))
+
+
+def _shown(project: Project, made: Plan, nodes: list[str] | None) -> list[str]:
+    wanted = project.graph.upstream(made.nodes if nodes is None else nodes)
+    return [name for name in made.nodes if name in wanted]
+
+
+def _described(project: Project, made: Plan, name: str, windows: bool) -> dict[str, Any]:
+    from envol.cli.due import next_due
+
+    current = made.nodes[name]
+    following = next_due(project, made, name)
+    told = {
+        "node": name,
+        "kind": current.node.kind,
+        "due": len(current.slots),
+        "up_to_date": current.done,
+        "to_do": dict(current.reasons()),
+        "blocked": dict(Counter(current.blocked.values())),
+        "rows": current.rows,
+        "quarantined_rows": current.quarantined,
+        "quarantined_windows": current.quarantined_windows,
+        "next": None if following is None else {"window": following.key, "due_at": following.at},
+    }
+    if windows:
+        told["windows"] = [
+            {"window": key, "state": state, "why": why} for key, state, why in _listed(made, current)
+        ]
+    return told
+
+
+def _listed(made: Plan, current: NodePlan) -> list[tuple[str, str, str]]:
+    """(window, "to do" or "blocked", why) of each slot that is not up to date, oldest first."""
+    found = [(index, "to do", str(reason)) for index, reason in current.planned.items()]
+    found += [(index, "blocked", why) for index, why in current.blocked.items()]
+    return [(made.schedule.label(current.node, index), state, why) for index, state, why in sorted(found)]
+
+
+def _overview(project: Project, made: Plan, shown: list[str]) -> Table:
+    from envol.cli.due import next_due
+
+    nodes = [made.nodes[name] for name in shown]
+    blocked, quarantined = any(one.blocked for one in nodes), any(one.quarantined for one in nodes)
+    headers = ["node", "kind", "due", "up to date", "to do"]
+    headers += ["blocked"] * blocked + ["quarantined"] * quarantined + ["next"]
+    rows = table(*headers, right=("due", "up to date"))
+    for name, one in zip(shown, nodes, strict=True):
+        cells = [name, one.node.kind, f"{len(one.slots):,}", f"{one.done:,}", _counts(one.reasons())]
+        if blocked:
+            cells.append(_counts(Counter(one.blocked.values())))
+        if quarantined:
+            cells.append(
+                f"{count(one.quarantined, 'row')} in {count(one.quarantined_windows, 'window')}"
+                if one.quarantined
+                else ""
+            )
+        following = next_due(project, made, name)
+        if following is None:
+            cells.append("data end")
+        elif following.at <= made.now:
+            cells.append(following.key)
+        else:
+            cells.append(f"{following.key}, from {moment(following.at, project.calendar.zone)}")
+        rows.add_row(*cells)
+    return rows
+
+
+def _counts(counts: Counter[str]) -> str:
+    return "\n".join(f"{number:,} {why}" for why, number in counts.most_common())
+
+
+def _listing(made: Plan, shown: list[str]) -> Table:
+    rows = table("node", "window", "state", "why")
+    for name in shown:
+        for key, state, why in _listed(made, made.nodes[name]):
+            rows.add_row(name, key, state, why)
+    return rows
+
+
+def _sentence(made: Plan) -> str:
+    from envol.project.nodes import Model
+
+    trainings = sum(len(one.planned) for one in made.nodes.values() if isinstance(one.node, Model))
+    windows = len(made) - trainings
+    blocked = sum(len(one.blocked) for one in made.nodes.values())
+    parts = [f"make {count(windows, 'window')}"] * bool(windows)
+    parts += [f"train {count(trainings, 'model version')}"] * bool(trainings)
+    waiting = f" {count(blocked, 'window')} cannot be made yet." if blocked else ""
+    if not parts:
+        return f"A run would do nothing: all that can be made is up to date.{waiting}"
+    return f"A run would {' and '.join(parts)}. Start it with: envol run{'.' if waiting else ''}{waiting}"

@@ -1,0 +1,213 @@
+"""`envol status`: how everything stands, on one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from envol.cli.options import JsonOption, ProjectOption, opened
+from envol.cli.output import (
+    STATES,
+    console,
+    count,
+    duration,
+    metric,
+    moment,
+    print_apart,
+    print_json,
+    size,
+    table,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from envol.pipeline import Plan
+    from envol.project import Project
+    from envol.storage import Store
+
+LAST_RUNS = 3
+
+
+def status(project: ProjectOption = None, json: JsonOption = False) -> None:
+    """Show how everything stands: last runs, tables, models."""
+    from envol.pipeline import make_plan
+    from envol.project.clock import SystemClock
+
+    with opened(project) as (found, store):
+        made = make_plan(found, store, SystemClock())
+        told: dict[str, Any] = {
+            "project": found.name,
+            "root": str(found.root),
+            "to_do": len(made),
+            "blocked": sum(len(node.blocked) for node in made.nodes.values()),
+            "runs": _runs(store),
+            "tables": _tables(store, made),
+            "models": _models(found, store),
+        }
+        if json:
+            print_json(told)
+        else:
+            _print(console(), found, told)
+
+
+def _runs(store: Store) -> list[dict[str, Any]]:
+    from envol.cli.history import last_runs
+
+    return last_runs(store, LAST_RUNS)
+
+
+def _tables(store: Store, made: Plan) -> list[dict[str, Any]]:
+    """Every table that the project declares, with what is made of it, and what is kept besides."""
+    from envol.project.graph import QUARANTINE
+    from envol.project.nodes import Model
+
+    any_made = any(one is not None for node in made.nodes.values() for one in node.made)
+    infos = {info.name: info for info in store.lake.tables()} if any_made else {}
+    rows = []
+    for name, node in made.nodes.items():
+        if isinstance(node.node, Model):
+            continue
+        windows = [index for index, one in enumerate(node.made) if one is not None]
+        info = infos.get(name)
+        rows.append(
+            {
+                "table": name,
+                "kind": node.node.kind,
+                "windows": len(windows),
+                "due": len(node.slots),
+                "rows": node.rows,
+                "last": made.schedule.label(node.node, windows[-1]) if windows else None,
+                "quarantined_rows": node.quarantined,
+                "bytes": info.bytes if info else 0,
+                "files": info.files if info else 0,
+            }
+        )
+    known = set(made.nodes) | {name + QUARANTINE for name in made.nodes}
+    for name, info in infos.items():
+        if name not in known:  # of a node that is no longer declared
+            rows.append({"table": name, "kind": "not declared", "windows": None, "due": None})
+            rows[-1] |= {"rows": info.rows, "last": None, "quarantined_rows": 0}
+            rows[-1] |= {"bytes": info.bytes, "files": info.files}
+    return rows
+
+
+def _models(project: Project, store: Store) -> list[dict[str, Any]]:
+    """Every declared model: its newest version, its champion, and how that does on what came true since."""
+    from envol.project.nodes import Model
+
+    names = [node.name for node in project.graph.of(Model)]
+    if not names or not _registered(store):
+        return [{"model": name, "versions": 0, "champion": None, "live": None} for name in names]
+    from envol.monitoring import performance
+    from envol.project.clock import SystemClock
+    from envol.registry import CHAMPION, Registry
+
+    versions = Registry(store, SystemClock()).versions()
+    rows = []
+    for name in names:
+        own = [one for one in versions if one.model == name]
+        champion = next((one for one in own if CHAMPION in one.aliases), None)
+        live = performance(project, store, name) if champion else None
+        main = champion.metrics["main"] if champion else None
+        rows.append(
+            {
+                "model": name,
+                "versions": len(own),
+                "newest": own[-1].version if own else None,
+                "champion": champion.version if champion else None,
+                "cutoff": champion.cutoff if champion else None,
+                "metric": main,
+                "backtest": champion.metrics["model"].get(main) if champion else None,
+                "baseline": champion.metrics["baseline"].get(main) if champion else None,
+                "live": live.overall.to_dict()["values"].get(main) if live else None,
+                "live_windows": live.windows if live else 0,
+            }
+        )
+    return rows
+
+
+def _registered(store: Store) -> bool:
+    """Whether there is any version; asked without the registry, which takes a second to import."""
+    from sqlalchemy import select
+
+    from envol.storage.tables import model_version
+
+    with store.metadata.connect() as connection:
+        return connection.execute(select(model_version.c.version).limit(1)).first() is not None
+
+
+def _print(out: Console, project: Project, told: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    end = f" to {project.config.project.end}" if project.end else ""
+    parts: list[RenderableType] = [
+        Text.assemble(
+            (project.name, "bold"), f"  from {project.config.project.start}{end}, {project.calendar.name}"
+        )
+    ]
+    if told["runs"]:
+        parts.append(_run_rows(project, told["runs"]))
+    parts.append(_table_rows(told["tables"]))
+    if told["models"]:
+        parts.append(_model_rows(project, told["models"]))
+    print_apart(out, *parts, _next(told))
+
+
+def _next(told: dict[str, Any]) -> str:
+    """The sentence at the end: what to do."""
+    if not told["runs"]:
+        return f"Nothing was run yet: {count(told['to_do'], 'task')} to do. Start with: envol run"
+    if told["runs"][0]["state"] == "failed":
+        return f"The last run failed: envol runs {told['runs'][0]['run']} --failed"
+    if told["to_do"]:
+        return f"{count(told['to_do'], 'task')} to do: envol run"
+    return "Everything that can be made is up to date."
+
+
+def _run_rows(project: Project, runs: list[dict[str, Any]]) -> Table:
+    from rich.text import Text
+
+    rows = table("run", "state", "started", "took", "done", "failed", right=("took", "done", "failed"))
+    for one in runs:
+        rows.add_row(
+            one["run"],
+            Text(one["state"], STATES.get(one["state"], "")),
+            moment(one["started_at"], project.calendar.zone),
+            duration(one["seconds"]),
+            f"{one['done']:,} of {one['planned']:,}",
+            f"{one['failed']:,}" if one["failed"] else "",
+        )
+    return rows
+
+
+def _table_rows(tables: list[dict[str, Any]]) -> Table:
+    quarantined = any(one["quarantined_rows"] for one in tables)
+    headers = ["table", "windows", "rows", "last", *["quarantine"] * quarantined, "size"]
+    rows = table(*headers, right=("windows", "rows", "quarantine", "size"))
+    for one in tables:
+        windows = "not declared" if one["due"] is None else f"{one['windows']:,} of {one['due']:,}"
+        cells = [one["table"], windows, f"{one['rows']:,}", one["last"] or ""]
+        if quarantined:
+            cells.append(f"{one['quarantined_rows']:,}" if one["quarantined_rows"] else "")
+        rows.add_row(*cells, size(one["bytes"]) if one["bytes"] else "")
+    return rows
+
+
+def _model_rows(project: Project, models: list[dict[str, Any]]) -> Table:
+    rows = table("model", "champion", "trained up to", "metric", "backtest", "baseline", "live")
+    for one in models:
+        if not one["versions"]:
+            rows.add_row(one["model"], "not trained")
+            continue
+        live = metric(one["live"])
+        rows.add_row(
+            one["model"],
+            f"version {one['champion']}" if one["champion"] else f"none of {one['versions']}",
+            one["cutoff"].astimezone(project.calendar.zone).strftime("%Y-%m-%d") if one["cutoff"] else "",
+            one["metric"] or "",
+            metric(one["backtest"]),
+            metric(one["baseline"]),
+            f"{live} in {count(one['live_windows'], 'window')}" if live else "",
+        )
+    return rows
