@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from envol.registry.aliases import CHAMPION, AliasChange
 from envol.registry.fields import Field, UnsupportedTypeError
+from envol.registry.package import Package
+from envol.registry.records import Version
 from envol.registry.signature import Problem, Signature, described
+from envol.registry.versions import Registry
 
-__all__ = ["Field", "Problem", "Signature", "UnsupportedTypeError", "described"]
+__all__ = [
+    "CHAMPION",
+    "AliasChange",
+    "Field",
+    "Package",
+    "Problem",
+    "Registry",
+    "Signature",
+    "UnsupportedTypeError",
+    "Version",
+    "described",
+]

@@ -1,0 +1,118 @@
+"""A model with hard inputs: whole numbers with gaps, floats with gaps, texts, truth values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
+
+from envol.project import nodes
+from envol.project.clock import FixedClock
+from envol.project.nodes import Model
+from envol.registry import Registry
+from envol.storage import Store
+from envol.training import Trained, train
+
+START = datetime(2013, 1, 1, tzinfo=UTC)
+CUTOFF = START + timedelta(days=40)
+NOW = datetime(2013, 3, 1, 12, tzinfo=UTC)
+
+
+def declared(function: Callable[..., Any], **settings: Any) -> Model:
+    """The node of a function decorated with `model`, as the graph would find it."""
+    function.__globals__.pop("__envol_nodes__", None)
+    settings = {
+        "features": "departures",
+        "labels": "arrivals",
+        "key": "id",
+        "target": "late",
+        "train": "30d",
+        "every": "10d",
+        "folds": 1,
+        **settings,
+    }
+    node: Model = nodes.model(**settings)(function).__envol_node__  # type: ignore[attr-defined]
+    return node
+
+
+def delay_risk(X: pl.DataFrame, y: pl.Series) -> Pipeline:
+    """Whether a flight is late."""
+    texts = make_column_transformer(
+        (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["carrier", "remark"]),
+        ("passthrough", ["stops", "seats", "wind", "night"]),
+    )
+    return make_pipeline(texts, HistGradientBoostingClassifier(max_iter=15, random_state=0)).fit(X, y)
+
+
+def tables(days: int = 40, per_day: int = 15) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Departures with every kind of input, and what became of them."""
+    random = np.random.default_rng(7)
+    rows = days * per_day
+    wind, stops = random.normal(size=rows), random.integers(0, 4, rows)
+    carrier = random.choice(["AA", "B6", "UA"], rows)
+    late = random.random(rows) < 1 / (1 + np.exp(-(2 * wind + stops + (carrier == "B6") - 2)))
+    window = pl.Series(
+        [START + timedelta(days=day) for day in range(days) for _ in range(per_day)],
+        dtype=pl.Datetime("us", "UTC"),
+    )
+    features = pl.DataFrame(
+        {
+            "id": np.arange(rows),
+            "stops": pl.Series(stops).set(pl.Series(random.random(rows) < 0.1), None),
+            "seats": random.integers(50, 300, rows).astype(np.int32),
+            "wind": pl.Series(wind).set(pl.Series(random.random(rows) < 0.1), None),
+            "carrier": carrier,
+            "remark": pl.Series(random.choice(["", "de-iced"], rows)).set(
+                pl.Series(random.random(rows) < 0.5), None
+            ),
+            "night": random.random(rows) < 0.3,
+            "day": [date(2013, 1, 1) + timedelta(days=day) for day in range(days) for _ in range(per_day)],
+            "window_start": window,
+        }
+    )
+    return features, pl.DataFrame({"id": np.arange(rows), "late": late, "window_start": window})
+
+
+def trained_with(function: Callable[..., Any], **settings: Any) -> Trained:
+    node = declared(function, exclude=("day",), **settings)
+    return train(node, *tables(), cutoff=CUTOFF, parameters={})
+
+
+@pytest.fixture(scope="session")
+def trained() -> Trained:
+    return trained_with(delay_risk)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store") as store:
+        yield store
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(NOW)
+
+
+@pytest.fixture
+def registry(store: Store, clock: FixedClock) -> Registry:
+    return Registry(store, clock)
+
+
+@pytest.fixture
+def versions(registry: Registry, trained: Trained) -> Registry:
+    """A registry with three versions, cut off 40, 50 and 60 days after the start."""
+    for days in (0, 10, 20):
+        later = replace(trained, cutoff=CUTOFF + timedelta(days=days))
+        registry.register(later, fingerprint=f"f{days}", lineage={"departures": {"snapshot": days}}, run="r1")
+    return registry
