@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import polars as pl
@@ -19,6 +21,7 @@ from envol.serving import ServerProcess
 from envol.storage import Store
 from envol.training import train
 
+PATIENCE = 60
 DAYS, ROWS = 30, 12
 START = datetime(2013, 1, 1, tzinfo=UTC)
 GOOD = {"distance": 700, "carrier": "UA", "passengers": 120, "wind": 3.5, "domestic": True}
@@ -31,6 +34,7 @@ start = "2013-01-01"
 
 MODULE = '''
 """Flights that may be late; invented."""
+import os
 import time
 
 import pandas as pd
@@ -72,13 +76,15 @@ def delay(X: pd.DataFrame, y: pd.Series):
 
 
 class Moody(DummyRegressor):
-    """Sleeps a second when a distance is 1000, and fails when it is 1313."""
+    """Waits for the file GATE when a distance is 1000, and fails when it is 1313."""
 
     def predict(self, X):
         if (X["distance"] == 1313).any():
             raise RuntimeError("a secret of the model's author")
-        if (X["distance"] == 1000).any():
-            time.sleep(1)
+        if (X["distance"] == 1000).any() and "GATE" in os.environ:
+            print("waiting at the gate", flush=True)
+            while not os.path.exists(os.environ["GATE"]):
+                time.sleep(0.01)
         return super().predict(X)
 
 
@@ -121,7 +127,7 @@ def tables() -> tuple[pl.DataFrame, pl.DataFrame]:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project: delay_risk in two versions, delay and moody in one (the champion), idle without champion."""
+    """A project: delay_risk, delay and moody in two versions, the first the champion; idle has none."""
     root = tmp_path_factory.mktemp("airport")
     (root / "envol.toml").write_text(TOML)
     (root / "airport.py").write_text(textwrap.dedent(MODULE))
@@ -129,18 +135,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features, labels = tables()
     with Store(project.store_path) as store:
         registry = Registry(store, SystemClock())
-        for name, days in (
-            ("delay_risk", 25),
-            ("delay_risk", 30),
-            ("delay", 30),
-            ("moody", 30),
-            ("idle", 30),
-        ):
+        champions = ("delay_risk", "delay", "moody")
+        for name, days in [*((name, days) for name in champions for days in (25, 30)), ("idle", 30)]:
             cutoff = START + timedelta(days=days)
             node = project.graph.nodes[name]
             trained = train(node, features, labels, cutoff=cutoff, parameters={})
             registry.register(trained, fingerprint=f"{name}-{days}", lineage={"flights": 1}, run="test")
-        for name in ("delay_risk", "delay", "moody"):
+        for name in champions:
             registry.promote(name, 1, by="test", reason="first")
     return root
 
@@ -153,14 +154,24 @@ def root(template: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A service for tests that change nothing; bodies up to 20,000 bytes."""
+    """A service for tests that leave it as it is: bodies up to 20,000 bytes, one prediction at a time."""
     copy = Path(shutil.copytree(template, tmp_path_factory.mktemp("shared") / "airport"))
-    with ServerProcess(copy, arguments=["--body-limit", "20000"], log=copy / "serve.log") as server:
+    arguments = ["--body-limit", "20000", "--threads", "1", "--queue", "2"]
+    environment = {"GATE": str(copy / "gate")}
+    with ServerProcess(copy, arguments=arguments, environment=environment, log=copy / "serve.log") as server:
         yield server
+
+
+def until(true: Callable[[], Any]) -> None:
+    """Wait until it is true; fails when that takes a minute."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "it never became true"
+        time.sleep(0.02)
 
 
 @pytest.fixture
 def client(shared: ServerProcess) -> Iterator[httpx.Client]:
     """A client of the shared service."""
-    with httpx.Client(base_url=shared.url, timeout=30) as client:
+    with httpx.Client(base_url=shared.url, timeout=PATIENCE) as client:
         yield client

@@ -117,9 +117,11 @@ class _Server(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     """A bound socket; connections are accepted once the server starts."""
     where = f"{host}:{port}"
+    if not 0 <= port <= 65535:  # the resolver would take it modulo 65536
+        raise UserError(f"cannot listen at {where}: ports are 0 to 65535", remedy="choose another --port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (socket.gaierror, OverflowError) as error:
+    except socket.gaierror as error:
         raise UserError(
             f"cannot listen at {where}: {error}", remedy="give an address of this machine: --host 127.0.0.1"
         ) from None
