@@ -90,6 +90,6 @@ def to_numbers(result: Any, rows: int, node: str) -> pl.Series:
 def _described(result: Any) -> str:
     if result is None:
         return "None (is a `return` missing?)"
-    return f"a {type(result).__module__.partition('.')[0]} {type(result).__name__}".replace(
-        "a builtins ", "a "
-    )
+    library = type(result).__module__.partition(".")[0]
+    told = type(result).__name__ if library == "builtins" else f"{library} {type(result).__name__}"
+    return f"{'an' if told[0] in 'aeiou' else 'a'} {told}"
