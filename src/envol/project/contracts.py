@@ -12,6 +12,11 @@ from envol.errors import DataError, ProjectError
 
 REASON = "broken_rule"
 _ROW = "envol_row"
+_BITS: dict[pl.DataType, int] = {
+    dtype(): bits
+    for dtypes in ((pl.Int8, pl.Int16, pl.Int32, pl.Int64), (pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64))
+    for dtype, bits in zip(dtypes, (8, 16, 32, 64), strict=True)
+}
 
 
 @dataclass(frozen=True)
@@ -121,12 +126,8 @@ def _widens(given: pl.DataType, wanted: pl.DataType) -> bool:
         return False
     if given == pl.Null:
         return True
-    if wanted.is_integer() and given.is_integer():
-        low, high = (_limit(dtype, "lower_bound") for dtype in (given, wanted))
-        return low >= high and _limit(given, "upper_bound") <= _limit(wanted, "upper_bound")
+    if given in _BITS and wanted in _BITS:
+        spare = _BITS[wanted] - _BITS[given]
+        signs = wanted.is_signed_integer() - given.is_signed_integer()
+        return spare > 0 and signs >= 0
     return given == pl.Float32 and wanted == pl.Float64
-
-
-def _limit(dtype: pl.DataType, bound: str) -> int:
-    limit: int = pl.select(getattr(dtype, bound)()).item()
-    return limit
