@@ -79,7 +79,8 @@ def conditions(window: Window, readings: pl.DataFrame) -> pl.DataFrame:
     test="7d",
 )
 def breakdown_risk(X: pl.DataFrame, y: pl.Series) -> Any:
-    """Any estimator of scikit-learn's kind, fitted. Imports in here keep `envol plan` quick."""
+    """The risk that a pump breaks down on the day: any fitted estimator of scikit-learn's kind."""
+    # Imported here, heavy libraries do not slow down `envol plan`.
     from sklearn.compose import make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
