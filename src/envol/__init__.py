@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from envol.project.nodes import model, source, table, value
-from envol.project.windows import Window
+# Before anything loads OpenMP: its threads spin while they wait, and where other work wants the same cores a
+# fit then takes seven times as long (docs/decisions/0002).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from envol.project.nodes import model, source, table, value  # noqa: E402
+from envol.project.windows import Window  # noqa: E402
 
 if TYPE_CHECKING:
     from envol.connection import Connection, connect
