@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -12,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.compose import make_column_transformer
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
@@ -109,10 +111,32 @@ def registry(store: Store, clock: FixedClock) -> Registry:
     return Registry(store, clock)
 
 
+def simple(X: pl.DataFrame, y: pl.Series) -> DummyClassifier:
+    return DummyClassifier(strategy="prior").fit(X, y)
+
+
+@pytest.fixture(scope="session")
+def quick(trained: Trained) -> Trained:
+    """The same with a model that takes no time."""
+    return replace(trained, estimator=simple(trained.X, trained.y))
+
+
+@pytest.fixture(scope="session")
+def three_versions(tmp_path_factory: pytest.TempPathFactory, quick: Trained) -> Path:
+    """A store with three versions, cut off 40, 50 and 60 days after the start."""
+    folder = tmp_path_factory.mktemp("registry") / "store"
+    with Store(folder) as store:
+        registry = Registry(store, FixedClock(NOW))
+        for days in (0, 10, 20):
+            later = replace(quick, cutoff=CUTOFF + timedelta(days=days))
+            registry.register(
+                later, fingerprint=f"f{days}", lineage={"departures": {"snapshot": days}}, run="r1"
+            )
+    return folder
+
+
 @pytest.fixture
-def versions(registry: Registry, trained: Trained) -> Registry:
-    """A registry with three versions, cut off 40, 50 and 60 days after the start."""
-    for days in (0, 10, 20):
-        later = replace(trained, cutoff=CUTOFF + timedelta(days=days))
-        registry.register(later, fingerprint=f"f{days}", lineage={"departures": {"snapshot": days}}, run="r1")
-    return registry
+def versions(three_versions: Path, tmp_path: Path, clock: FixedClock) -> Iterator[Registry]:
+    shutil.copytree(three_versions, tmp_path / "versions")
+    with Store(tmp_path / "versions") as store:
+        yield Registry(store, clock)

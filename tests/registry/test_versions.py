@@ -35,7 +35,7 @@ def champion(registry: Registry) -> int:
     return registry.get(MODEL, "champion").version
 
 
-def test_versions_are_numbered_and_carry_what_was_measured(versions: Registry, trained: Trained) -> None:
+def test_versions_are_numbered_and_carry_what_was_measured(versions: Registry, quick: Trained) -> None:
     found = versions.versions(MODEL)
     assert [version.version for version in found] == [1, 2, 3]
     first = found[0]
@@ -43,7 +43,7 @@ def test_versions_are_numbered_and_carry_what_was_measured(versions: Registry, t
     assert (first.cutoff, first.made_at, first.fingerprint, first.run) == (CUTOFF, NOW, "f0", "r1")
     assert first.train_start == START + timedelta(days=10)
     assert (first.task, first.lineage, first.aliases) == ("binary", {"departures": {"snapshot": 0}}, ())
-    own = trained.backtest.model
+    own = quick.backtest.model
     assert own is not None
     assert first.metrics["main"] == "roc_auc"
     assert first.metrics["model"]["roc_auc"] == own["roc_auc"].to_dict()
@@ -51,12 +51,10 @@ def test_versions_are_numbered_and_carry_what_was_measured(versions: Registry, t
     assert versions.versions() == found
 
 
-def test_registering_the_very_same_model_again_gives_its_version(
-    versions: Registry, trained: Trained
-) -> None:
-    again = versions.register(trained, fingerprint="f0", lineage={}, run="r2")
+def test_registering_the_very_same_model_again_gives_its_version(versions: Registry, quick: Trained) -> None:
+    again = versions.register(quick, fingerprint="f0", lineage={}, run="r2")
     assert again == versions.get(MODEL, 1)
-    other = versions.register(trained, fingerprint="changed", lineage={}, run="r2")
+    other = versions.register(quick, fingerprint="changed", lineage={}, run="r2")
     assert other.version == 4
 
 
@@ -176,17 +174,17 @@ with Store(Path(sys.argv[1])) as store:
     registry = Registry(store, SystemClock())
     print("ready", flush=True)
     sys.stdin.readline()
-    for number in range(6):
+    for number in range(4):
         version = registry.register(trained, fingerprint=f"{sys.argv[3]}{number}", lineage={}, run="r")
         registry.promote(version.model, version.version, by=sys.argv[3], reason="newest")
 """
 
 
-def test_two_processes_register_and_promote_at_once(store: Store, trained: Trained, tmp_path: Path) -> None:
+def test_two_processes_register_and_promote_at_once(store: Store, quick: Trained, tmp_path: Path) -> None:
     import cloudpickle
 
     # Functions of this test's modules cannot be imported in the other processes.
-    bare = replace(trained, node=replace(trained.node, function=len, module="builtins"))
+    bare = replace(quick, node=replace(quick.node, function=len, module="builtins"))
     (tmp_path / "trained").write_bytes(cloudpickle.dumps(bare))
     processes = [
         subprocess.Popen(
@@ -209,9 +207,9 @@ def test_two_processes_register_and_promote_at_once(store: Store, trained: Train
     assert [process.returncode for process in processes] == [0, 0], outcomes
     registry = Registry(store, FixedClock(NOW))
     versions = registry.versions(MODEL)
-    assert [version.version for version in versions] == list(range(1, 13))
-    assert {version.fingerprint for version in versions} == {f"{a}{n}" for a in "ab" for n in range(6)}
+    assert [version.version for version in versions] == list(range(1, 9))
+    assert {version.fingerprint for version in versions} == {f"{a}{n}" for a in "ab" for n in range(4)}
     history = registry.history(MODEL)
-    assert len(history) == 12
+    assert len(history) == 8
     assert [each.previous for each in history] == [None, *(each.version for each in history[:-1])]
     assert champion(registry) == history[-1].version

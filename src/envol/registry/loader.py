@@ -129,21 +129,17 @@ def from_pandas(signature: Signature, data: Any) -> tuple[pl.DataFrame, list[Pro
     Columns of Python objects, and dates as text, are converted value by value as JSON is.
     """
     loose = [field for field in signature.fields if field.name in data.columns and _is_loose(field, data)]
-    names = {field.name for field in loose}
-    typed = pl.DataFrame(
-        [
-            pl.Series(name, pl.from_pandas(data[name], nan_to_null=True))
-            for name in data.columns
-            if name not in names
-        ]
-    )
-    rows = zip(*(map(_as_json, data[field.name].to_list()) for field in loose), strict=True)
-    converted, problems = Signature(tuple(loose)).from_rows(
-        [dict(zip((field.name for field in loose), row, strict=True)) for row in rows]
-    )
+    names = [field.name for field in loose]
+    values = [map(_as_json, data[name].to_list()) for name in names]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+    converted, problems = Signature(tuple(loose)).from_rows(rows)
     if problems:
         return converted, problems
-    return signature.conform(typed.hstack(converted.get_columns()) if loose else typed)
+    columns = [
+        converted[name] if name in names else pl.Series(name, pl.from_pandas(data[name], nan_to_null=True))
+        for name in data.columns
+    ]
+    return signature.conform(pl.DataFrame(columns))
 
 
 def _is_loose(field: Field, data: Any) -> bool:
@@ -156,7 +152,7 @@ def _as_json(value: Any) -> Any:
     """A Python, NumPy or pandas value as JSON would have it; the kinds of missing value are all None."""
     if value is None or isinstance(value, str | bool | int):
         return value
-    if value != value or str(value) in ("<NA>", "NaT"):
+    if str(value) in ("<NA>", "NaT") or value != value:
         return None
     if hasattr(value, "isoformat"):
         return value.isoformat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import re
 import sys
@@ -110,15 +111,18 @@ def _project_modules(module: str) -> set[str]:
     if file is None:
         return set()
     root = Path(file).resolve().parents[module.count(".") + (Path(file).stem == "__init__")]
-    return {name for name, other in list(sys.modules.items()) if _top(name) != "envol" and _in(root, other)}
+    return {name for name, other in list(sys.modules.items()) if not _foreign(name) and _in(root, other)}
+
+
+def _foreign(name: str) -> bool:
+    return _top(name) == "envol" or _top(name) in sys.stdlib_module_names
 
 
 def _in(root: Path, module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    if not file:
+    if not file or {"site-packages", "dist-packages"} & set(file.split(os.sep)):
         return False
-    path = Path(file).resolve()
-    return path.is_relative_to(root) and not {"site-packages", "dist-packages"} & set(path.parts)
+    return Path(file).resolve().is_relative_to(root)
 
 
 @contextmanager
