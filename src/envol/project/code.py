@@ -106,6 +106,7 @@ class _Reading:
 
     def _module(self, module: ModuleType, attributes: set[str]) -> Iterator[str]:
         if not self._owns(module):
+            yield f"module {module.__name__}"
             return
         content = {name: value for name, value in vars(module).items() if not name.startswith("__")}
         yield from self._named(attributes & set(content) or set(content), content, attributes)
@@ -171,6 +172,8 @@ class _Reading:
         for name, taken in imports_in(tree) if tree else ():
             module = self._project_module(name, namespace.get("__package__"))
             if module is not None:
+                for submodule in sorted(taken - set(vars(module))):
+                    self._project_module(f"{module.__name__}.{submodule}", None)
                 yield f"{name}:"
                 yield from self.parts(module, attributes | taken)
 

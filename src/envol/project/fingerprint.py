@@ -10,6 +10,7 @@ from typing import Any
 
 from envol.project.code import code_parts
 from envol.project.nodes import Node, Outcomes, Predictions
+from envol.project.syntax import syntax_of
 
 # Settings that say how a task is carried out, not what comes of it.
 _CARRYING_OUT = {"retries", "backoff", "timeout", "doc", "promote"}
@@ -40,9 +41,14 @@ def hash_code(nodes: Iterable[Node], root: Path) -> dict[str, CodeHashes]:
     for node in nodes:
         # Predictions follow the code of their model; a join of two tables has no code of the project.
         function = "" if isinstance(node, Outcomes) else digest(*code_parts(node.function, root))
-        contract = "" if node.contract is None else digest(*code_parts(node.contract, root))
+        contract = "" if node.contract is None else digest(*_contract_parts(node.contract, root))
         hashes[node.name] = CodeHashes(function, contract)
     return hashes
+
+
+def _contract_parts(contract: type[Any], root: Path) -> list[str]:
+    made_by_hand = syntax_of(contract) is not None
+    return code_parts(contract if made_by_hand else contract.columns(), root)
 
 
 def parameters_of(node: Node) -> str:
