@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from envol.registry.aliases import CHAMPION, AliasChange
 from envol.registry.fields import Field, UnsupportedTypeError
-from envol.registry.package import Package
+from envol.registry.loader import read_manifest
+from envol.registry.package import CARD, Package
 from envol.registry.records import Version
 from envol.registry.signature import Problem, Signature, described
 from envol.registry.versions import Registry
 
 __all__ = [
+    "CARD",
     "CHAMPION",
     "AliasChange",
     "Field",
@@ -20,4 +22,5 @@ __all__ = [
     "UnsupportedTypeError",
     "Version",
     "described",
+    "read_manifest",
 ]
