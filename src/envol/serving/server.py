@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("envol.serving")
 
 STOP_SECONDS = 30
+KEEP_ALIVE_SECONDS = 75  # longer than clients and proxies keep an idle connection, so that they close first
 _BACKLOG = 2048
 
 
@@ -58,6 +59,9 @@ def serve(
     """
     host = project.config.serve.host if host is None else host
     port = project.config.serve.port if port is None else port
+    # Requests run side by side already. A model's own threads cost one row more than they gain (with boosted
+    # trees 5.7 ms instead of 3.5); the libraries read this when a package loads them.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(host, port))
         champions = Champions(Registry(store, SystemClock()))
@@ -85,6 +89,7 @@ def serve(
             log_level="warning",
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=STOP_SECONDS,
         )
         _Server(config, ready).run([listener])
