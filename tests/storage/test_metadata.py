@@ -19,15 +19,15 @@ from envol.errors import StorageError
 from envol.storage import Metadata, Store, tables
 
 EVENT = {"model": "delay_risk", "alias": "champion", "at": 1.0, "by": "me", "reason": "better"}
-WRITER = """
+WRITER = f"""
 import sys
 from sqlalchemy import insert
 from envol.storage import Metadata, tables
 metadata = Metadata(sys.argv[1])
 for number in range(int(sys.argv[2])):
     with metadata.begin() as connection:
-        connection.execute(insert(tables.alias_event), {**%r, "version": number})
-""" % (EVENT,)
+        connection.execute(insert(tables.alias_event), {{**{EVENT!r}, "version": number}})
+"""
 
 
 def count(metadata: Metadata) -> int:

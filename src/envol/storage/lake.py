@@ -29,14 +29,18 @@ class Lake:
     Args:
         path: the folder, which must exist; the Parquet files go under `tables` in it.
         read_only: refuse to write, and do not make a lake where there is none.
+        merge_every: commits between two merges of small files, which commits do by themselves.
 
     Raises:
         NotFoundError: when there is no lake and it is opened for reading.
         StorageError: when it cannot be opened.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, merge_every: int = maintenance.MERGE_EVERY
+    ) -> None:
         self.path = Path(path)
+        self._merge_every = merge_every
         self._engine = Engine(self.path, read_only=read_only)
         self._reader = Reader(self.path)
         self._engine.open()
@@ -81,7 +85,9 @@ class Lake:
 
         with self._engine.explained("written", node=node, window=window.key), self._engine.writing():
             snapshot = self._engine.retried(commit)
-            self._engine.retried(lambda: maintenance.merge_when_due(self._engine, snapshot))
+            self._engine.retried(
+                lambda: maintenance.merge_when_due(self._engine, snapshot, self._merge_every)
+            )
         return Commit(snapshot, {table: frame.height for table, frame in frames.items()})
 
     def read(

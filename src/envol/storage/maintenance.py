@@ -9,28 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from envol.errors import UserError
 from envol.storage.engine import META, Cursor, Engine, literal
 from envol.storage.records import Compaction
 
 MERGE_EVERY = 100
-"""Snapshots between two merges that commits do by themselves."""
+"""Snapshots between two merges that commits do by themselves, unless said otherwise."""
 GRACE = timedelta(minutes=10)
 """How long files stay on disk after nothing refers to them, for queries that are still reading them."""
 _SMALL_BYTES = 16_000_000
-_FEW_FILES = 16
+_FEW_FILES = 8
 
 
-def merge_when_due(engine: Engine, snapshot: int) -> None:
-    """Every hundredth snapshot, merge the small files of tables that have many; the pen must be held."""
-    if snapshot % MERGE_EVERY:
+def merge_when_due(engine: Engine, snapshot: int, every: int) -> None:
+    """Every so many snapshots, merge the small files of tables that have many; the pen must be held."""
+    if snapshot % every:
         return
     with engine.cursor() as cursor:
         for table, files in _small_files(cursor):
             if files >= _FEW_FILES:
                 _merge(cursor, table)
-        _remove_unneeded(cursor, GRACE)
+        _remove_unneeded(cursor, engine.tables, GRACE)
 
 
 def compact(engine: Engine, grace: timedelta) -> Compaction:
@@ -42,7 +43,7 @@ def compact(engine: Engine, grace: timedelta) -> Compaction:
                 f"CALL ducklake_rewrite_data_files('lake', {literal(table)}, delete_threshold => 0.3)"
             )
             _merge(cursor, table)
-        removed = _remove_unneeded(cursor, grace)
+        removed = _remove_unneeded(cursor, engine.tables, grace)
         removed += _remove_orphans(cursor, grace)
         files_after, bytes_after = _live(cursor)
     return Compaction(files_before, files_after, bytes_before, bytes_after, removed)
@@ -64,7 +65,7 @@ def expire(
         ids = sorted({snapshot for (snapshot,) in rows} - set(keep))
         if ids:
             cursor.execute(f"CALL ducklake_expire_snapshots('lake', versions => {ids})")
-        _remove_unneeded(cursor, grace)
+        _remove_unneeded(cursor, engine.tables, grace)
     return len(ids)
 
 
@@ -93,16 +94,33 @@ def _merge(cursor: Cursor, table: str) -> None:
     )
 
 
-def _remove_unneeded(cursor: Cursor, grace: timedelta) -> int:
-    return len(cursor.execute(f"CALL ducklake_cleanup_old_files('lake', {_age(grace)})").fetchall())
+def _remove_unneeded(cursor: Cursor, tables: Path, grace: timedelta) -> int:
+    """Files that no snapshot needs since at least the grace.
+
+    DuckLake's own `ducklake_cleanup_old_files` compares times as text on SQLite, and takes all that became
+    unneeded on the same day for old (1.0, duckdb/ducklake).
+    """
+    age = f"INTERVAL '{grace.total_seconds()} seconds'"
+    rows = cursor.execute(
+        f"""SELECT data_file_id, path, path_is_relative
+            FROM {META}.ducklake_files_scheduled_for_deletion
+            WHERE schedule_start::TIMESTAMPTZ <= now() - {age}"""
+    ).fetchall()
+    for _, path, relative in rows:
+        (tables / path if relative else Path(path)).unlink(missing_ok=True)
+    if rows:
+        ids = ", ".join(str(int(identity)) for identity, *_ in rows)
+        cursor.execute(
+            f"DELETE FROM {META}.ducklake_files_scheduled_for_deletion WHERE data_file_id IN ({ids})"
+        )
+    return len(rows)
 
 
 def _remove_orphans(cursor: Cursor, grace: timedelta) -> int:
     """Files of transactions that never committed, because their process was killed."""
-    return len(cursor.execute(f"CALL ducklake_delete_orphaned_files('lake', {_age(grace)})").fetchall())
-
-
-def _age(grace: timedelta) -> str:
-    if not grace:
-        return "cleanup_all => true"
-    return f"older_than => now() - INTERVAL '{int(grace.total_seconds())} seconds'"
+    age = (
+        f"older_than => now() - INTERVAL '{grace.total_seconds()} seconds'"
+        if grace
+        else "cleanup_all => true"
+    )
+    return len(cursor.execute(f"CALL ducklake_delete_orphaned_files('lake', {age})").fetchall())

@@ -89,7 +89,8 @@ def divided(cursor: Cursor, table: str, bounds: Bounds, snapshot: int) -> list[B
             starts.append(start)
             rows = 0
         rows += count
-    return [Bounds(start, end) for start, end in zip(starts, [*starts[1:], bounds.end], strict=True)]
+    ends = [*starts[1:], bounds.end]
+    return [Bounds(start, end) for start, end in zip(starts, ends, strict=False)]
 
 
 def needed(schema: pl.Schema, columns: list[str] | None, predicate: pl.Expr | None) -> list[str]:
