@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,51 +15,92 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from envol import connect
+from envol.governance import benefit_range
+from envol.monitoring import performance
+from envol.project import Project, load_project
+from envol.serving import ServerProcess
+from envol.storage import Store
+
 ROOT = Path(__file__).parent
 MODEL, VALUE, FEATURES = "delay_risk", "rebooking", "departures"
 
 
-def main(serve: bool) -> int:
+def main(stay: bool) -> int:
     began = time.monotonic()
-    ran = subprocess.run([sys.executable, "-m", "envol.cli", "--project", str(ROOT), "run"], check=False)
+    ran = subprocess.run([sys.executable, "-m", "envol.cli", "run", "--project", str(ROOT)], check=False)
     if ran.returncode != 0:
         return ran.returncode
-    ask_service(serve, lambda: summary(time.monotonic() - began))
+    project = load_project(ROOT)
+    tell_performance(project)
+    host = project.config.serve.host
+    with ServerProcess(ROOT, host=host, port=free_port(host, project.config.serve.port)) as server:
+        ask(server.url)
+        print(f"\nAll of it took {time.monotonic() - began:.0f} s. Open")
+        print(f"  {server.url}/              the models, and how to ask them" if stay else "", end="")
+        print(f"\n  {ROOT.name}/explore.ipynb   the data in a notebook (pip install envol[notebook])")
+        if stay:
+            print("\nThe service stays until Ctrl-C.", flush=True)
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    print("The service has ended." + ("" if stay else " To keep it: make demo SERVE=1"))
     return 0
 
 
-def ask_service(stay: bool, summarise: Any) -> None:
-    """Start the service, have it predict one stored flight, and end it unless it is to stay."""
-    from envol.project import load_project
-    from envol.serving import ServerProcess
-    from envol.serving.server import free_port
+def tell_performance(project: Project) -> None:
+    """Print how good the stored predictions were, and what acting on them is worth."""
+    with Store(project.store_path) as store:
+        measured = performance(project, store, MODEL)
+        benefit = benefit_range(project, store, VALUE)
+    assert measured is not None and benefit is not None, "the run made outcomes"
+    months = list(measured.months)
+    print(f"\nPredictions that {MODEL} made for {measured.windows} days it had not seen, and what came true")
+    print("  month    flights    late  predicted    AUC")
+    for month, metrics in measured.months.items():
+        predicted, observed = means(metrics)
+        area = metrics["roc_auc"].value
+        print(f"  {month}  {metrics.rows:>7,}  {observed:>6.1%}  {predicted:>9.1%}  {area:.3f}")
+    overall = measured.overall["roc_auc"]
+    print(f"  {months[0]} to {months[-1]}: AUC {overall}, {measured.overall.rows:,} flights")
+    low, likely, high = (quantile / 1e6 for quantile in (benefit.p10, benefit.p50, benefit.p90))
+    print(
+        f"Worth of acting on them, M {benefit.unit} a year: P10 {low:.1f}, P50 {likely:.1f}, P90 {high:.1f}"
+    )
+    print("  (what a hit saves and an alert costs are invented, see envol.toml)")
 
-    project = load_project(ROOT)
-    port = free_port(project.config.serve.host, project.config.serve.port)
-    with ServerProcess(ROOT, host=project.config.serve.host, port=port) as server:
-        print(f"\nThe service runs at {server.url}; it predicts one flight of the last day:")
-        flight = one_flight(server.url)
-        request = urllib.request.Request(
-            f"{server.url}/models/{MODEL}/predict",
-            data=json.dumps({"rows": [flight]}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:
-            [answer] = json.load(response)["predictions"]
-        print(
-            f"  {flight['carrier']} {flight['origin']} -> {flight['dest']} at {flight['hour']} o'clock: "
-            f"late with probability {answer['probability']:.3f} (prediction {answer['id']})"
-        )
-        summarise()
-        print("\nOpen")
-        print(f"  {server.url}/                     models, and how to ask them")
-        print(f"  {server.url}/openapi.json         description of the interface")
-        print(f"  {ROOT / 'explore.ipynb'}  the data in a notebook")
-        if stay:
-            print("\nThe service stays until Ctrl-C.")
-            with suppress_interrupt():
-                signal.pause()
-    print("\nThe service has ended." if stay else "\nThe service has ended; `make demo SERVE=1` keeps it.")
+
+def means(metrics: Any) -> tuple[float, float]:
+    """Mean prediction and observed rate, out of the calibration's bins."""
+    rows = sum(part.count for part in metrics.calibration)
+    predicted = sum(part.predicted * part.count for part in metrics.calibration) / rows
+    return predicted, sum(part.observed * part.count for part in metrics.calibration) / rows
+
+
+def ask(url: str) -> None:
+    """Have the service predict one flight of the last day that is stored."""
+    with connect(ROOT) as project:
+        inputs = project.model(MODEL).signature.names
+        flight = project.table(FEATURES, start="2013-12-31").select(inputs).drop_nulls().row(0, named=True)
+    request = urllib.request.Request(
+        f"{url}/models/{MODEL}/predict",
+        data=json.dumps({"rows": [flight]}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        [answer] = json.load(response)["predictions"]
+    route = f"{flight['carrier']} from {flight['origin']} to {flight['dest']}"
+    print(f"\nThe service at {url} was asked about {route}:")
+    print(f"  late with probability {answer['probability']:.3f}, logged as {answer['id']}")
+
+
+def free_port(host: str, wanted: int) -> int:
+    """The wanted port, or 0 (any) where it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted))
+        except OSError:
+            return 0
+    return wanted
 
 
 if __name__ == "__main__":

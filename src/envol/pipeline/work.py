@@ -152,7 +152,7 @@ class Worker:
         frame = pl.concat(
             [
                 features.select(*model.key).filter(good),
-                package.predict(inputs.filter(good)),
+                package.predict(inputs.filter(good), checked=True),
             ],
             how="horizontal",
         ).with_columns(pl.lit(version, pl.Int64).alias("model_version"))

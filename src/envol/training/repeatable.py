@@ -30,6 +30,6 @@ def limited(threads: int | None) -> Any:
     if threads is None:
         return nullcontext()
     import sklearn.ensemble  # noqa: F401  limits reach only libraries that are loaded already
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=threads)
