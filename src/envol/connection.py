@@ -46,7 +46,7 @@ class Connection:
         self.project = project
 
     def tables(self) -> pl.DataFrame:
-        """What tables there are: table, rows, files, bytes, columns (a list of "name TYPE")."""
+        """What tables there are: table, rows, files, bytes, columns (a list of "name dtype")."""
         infos = [] if self._is_empty else self._lake.tables()
         return pl.DataFrame(
             {

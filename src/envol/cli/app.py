@@ -34,6 +34,14 @@ def _examples(*lines: str) -> str:
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"envol {version('envol')}")
+        raise typer.Exit
+
+
 @app.callback(
     epilog=_examples(
         "envol new flights     start a project",
@@ -46,14 +54,11 @@ def _examples(*lines: str) -> str:
 )
 def _envol(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version and end.")
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end."),
     ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"envol {installed('envol')}")
-        raise typer.Exit
+    pass  # the options above are all there is to it
 
 
 app.command("new", epilog=_examples("envol new flights", "envol new flights --path ~/projects"))(new.new)

@@ -28,7 +28,8 @@ def backtest_table(backtest: Mapping[str, Any]) -> Table:
     from envol.training.metrics import MAIN
 
     name = MAIN[backtest["task"]]
-    rows = table("fold", "trained on", "evaluated on", "rows", name, "baseline", right=("rows",))
+    spans = ("trained on", "evaluated on")
+    rows = table("fold", *spans, "rows", name, "baseline", right=("rows",), wrap=spans)
     for fold in backtest["folds"]:
         rows.add_row(
             str(fold["number"]),
@@ -55,4 +56,5 @@ def _span(start: str, end: str) -> str:
     """Two ISO instants that bound [start, end), as people write the days between."""
     from envol.training.split import span_text
 
-    return span_text(datetime.fromisoformat(start), datetime.fromisoformat(end))
+    text = span_text(datetime.fromisoformat(start), datetime.fromisoformat(end))
+    return text.replace("..", " to ")  # can be broken where the screen is narrow

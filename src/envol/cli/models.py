@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envol.cli.options import JsonOption, ProjectOption, opened
-from envol.cli.output import console, metric, moment, print_apart, print_json, table
+from envol.cli.output import NARROW, console, metric, moment, print_apart, print_json, table
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -140,25 +140,26 @@ def _show_versions(versions: list[Version], zone: tzinfo, json: bool) -> None:
     if json:
         print_json([described(one) for one in versions])
         return
+    out = console()
     if versions:
-        console().print(_version_rows(versions, zone))
+        out.print(_version_rows(versions, zone, wide=out.width >= NARROW))
     else:
-        print("no model is registered yet; envol run trains the project's models")
+        out.print("no model is registered yet; envol run trains the project's models")
 
 
-def _version_rows(versions: list[Version], zone: tzinfo) -> Table:
-    rows = table("model", "version", "trained up to", "metric", "backtest", "baseline", "aliases", "made")
+def _version_rows(versions: list[Version], zone: tzinfo, *, wide: bool) -> Table:
+    headers = ["model", "version", "cutoff", "backtest", "baseline", "aliases", *["made"] * wide]
+    rows = table(*headers, right=("version",))
     for one in versions:
         main = one.metrics["main"] or ""
         rows.add_row(
             one.model,
             str(one.version),
             one.cutoff.astimezone(zone).strftime("%Y-%m-%d"),
-            main,
-            metric(one.metrics["model"].get(main)),
-            metric(one.metrics["baseline"].get(main)),
+            f"{main} {metric(one.metrics['model'].get(main), interval=wide)}".strip(),
+            metric(one.metrics["baseline"].get(main), interval=wide),
             ", ".join(one.aliases),
-            moment(one.made_at, zone),
+            *[moment(one.made_at, zone)] * wide,
         )
     return rows
 
@@ -169,16 +170,19 @@ def _show_model(registry: Registry, name: str, zone: tzinfo, json: bool) -> None
         versions = [described(one) for one in registry.versions(name)]
         print_json({"model": name, "versions": versions, "history": history})
         return
-    versions_rows = _version_rows(registry.versions(name), zone)
+    out = console()
+    versions_rows = _version_rows(registry.versions(name), zone, wide=out.width >= NARROW)
     if not history:
         advice = f'no alias was set yet; envol promote {name} VERSION --reason "..."'
-        print_apart(console(), versions_rows, advice)
+        print_apart(out, versions_rows, advice)
         return
-    rows = table("at", "alias", "version", "before", "by", "reason", right=("version", "before"))
+    rows = table(
+        "at", "alias", "version", "before", "by", "reason", right=("version", "before"), wrap=("reason",)
+    )
     for change in history:
         numbers = ("" if one is None else str(one) for one in (change.version, change.previous))
         rows.add_row(moment(change.at, zone), change.alias, *numbers, change.by, change.reason)
-    print_apart(console(), versions_rows, rows)
+    print_apart(out, versions_rows, rows)
 
 
 def _show_version(store: Store, version: Version, zone: tzinfo, json: bool) -> None:
@@ -214,7 +218,7 @@ def _print_version(
     metrics = table("metric of all folds", "model", "baseline")
     for name, value in version.metrics["model"].items():
         metrics.add_row(name, metric(value), metric(version.metrics["baseline"].get(name)))
-    fields = table("input", "dtype", "missing", "categories")
+    fields = table("input", "dtype", "missing", "categories", wrap=("categories",))
     for field in signature:
         known = field.get("categories")
         fields.add_row(

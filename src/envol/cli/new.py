@@ -52,8 +52,8 @@ def new(
 def _check_name(name: str) -> None:
     from envol.errors import UserError
 
-    plain = name.isascii() and name.replace("-", "_").isidentifier() and len(name) <= LONGEST_NAME
-    if not plain:
+    plain = name.isascii() and name[:1].isalpha() and name.replace("-", "_").isidentifier()
+    if not plain or len(name) > LONGEST_NAME:
         raise UserError(
             f"{name!r} is no name for a project",
             remedy="use letters, digits, - and _, a letter first, at most 64",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 WIDE = 200
 """Columns where the output is no terminal: tables take what they need, and no line is broken."""
+NARROW = 110
+"""Below so many columns, tables leave out what helps least."""
 STATES = {"done": "green", "failed": "red", "crashed": "red", "running": "cyan", "cancelled": "yellow"}
 """Colours of the states of runs and tasks."""
 
@@ -31,18 +33,21 @@ def console(stream: TextIO | None = None) -> Console:
     return PlainConsole(file=file, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
-def table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """An empty table with a header; columns named in `right` are aligned to the right."""
+def table(*columns: str, right: Sequence[str] = (), wrap: Sequence[str] = ()) -> Table:
+    """An empty table with a header.
+
+    Where the screen is narrow, the first column is folded and those in `wrap` are broken between words; the
+    others stay whole. Columns in `right` are aligned to the right.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-    for column in columns:
-        numeric = column in right
+    for number, column in enumerate(columns):
         made.add_column(
             column,
-            justify="right" if numeric else "left",
-            no_wrap=numeric,
+            justify="right" if column in right else "left",
+            no_wrap=number > 0 and column not in wrap,
             overflow="fold",
             header_style="bold",
         )
@@ -99,12 +104,12 @@ def moment(instant: datetime | float | None, zone: tzinfo = UTC) -> str:
     return aware.astimezone(zone).strftime("%Y-%m-%d %H:%M")
 
 
-def metric(stored: Any) -> str:
+def metric(stored: Any, *, interval: bool = True) -> str:
     """A metric as "0.783 [0.771, 0.795]"; "undefined" where it has no value, empty where there is none."""
     if not stored:
         return ""
     if stored["value"] is None:
         return "undefined"
     low, high = stored.get("low"), stored.get("high")
-    interval = "" if low is None or low == high else f" [{low:.3g}, {high:.3g}]"
-    return f"{stored['value']:.3g}{interval}"
+    told = f" [{low:.3g}, {high:.3g}]" if interval and low is not None and low != high else ""
+    return f"{stored['value']:.3g}{told}"

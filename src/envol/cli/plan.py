@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envol.cli.options import JsonOption, NodesOption, ProjectOption, opened
-from envol.cli.output import console, count, moment, print_apart, print_json, table
+from envol.cli.output import NARROW, console, count, moment, print_apart, print_json, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +35,9 @@ def plan(
             print_json({"now": made.now, "tasks": len(made), "nodes": rows})
             return
         listing = [_listing(made, shown)] if windows and len(made) else []
-        print_apart(console(), _overview(found, made, shown), *listing, _sentence(made))
+        out = console()
+        overview = _overview(found, made, shown, wide=out.width >= NARROW)
+        print_apart(out, overview, *listing, _sentence(made))
 
 
 def _shown(project: Project, made: Plan, nodes: list[str] | None) -> list[str]:
@@ -74,16 +76,22 @@ def _listed(made: Plan, current: NodePlan) -> list[tuple[str, str, str]]:
     return [(made.schedule.label(current.node, index), state, why) for index, state, why in sorted(found)]
 
 
-def _overview(project: Project, made: Plan, shown: list[str]) -> Table:
+def _overview(project: Project, made: Plan, shown: list[str], *, wide: bool) -> Table:
     from envol.cli.due import next_due
 
     nodes = [made.nodes[name] for name in shown]
     blocked, quarantined = any(one.blocked for one in nodes), any(one.quarantined for one in nodes)
-    headers = ["node", "kind", "due", "up to date", "to do"]
+    headers = ["node", *["kind"] * wide, "due", "up to date", "to do"]
     headers += ["blocked"] * blocked + ["quarantined"] * quarantined + ["next"]
-    rows = table(*headers, right=("due", "up to date"))
+    rows = table(*headers, right=("due", "up to date"), wrap=("to do", "blocked", "quarantined", "next"))
     for name, one in zip(shown, nodes, strict=True):
-        cells = [name, one.node.kind, f"{len(one.slots):,}", f"{one.done:,}", _counts(one.reasons())]
+        cells = [
+            name,
+            *[one.node.kind] * wide,
+            f"{len(one.slots):,}",
+            f"{one.done:,}",
+            _counts(one.reasons()),
+        ]
         if blocked:
             cells.append(_counts(Counter(one.blocked.values())))
         if quarantined:
@@ -108,7 +116,7 @@ def _counts(counts: Counter[str]) -> str:
 
 
 def _listing(made: Plan, shown: list[str]) -> Table:
-    rows = table("node", "window", "state", "why")
+    rows = table("node", "window", "state", "why", wrap=("why",))
     for name in shown:
         for key, state, why in _listed(made, made.nodes[name]):
             rows.add_row(name, key, state, why)

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from envol.cli.output import console, count, duration
+from envol.cli.output import NARROW, console, count, duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -181,16 +181,17 @@ class Bars:
         from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
 
+        narrow = self._console.width < NARROW
         self._progress = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=3)),
-            BarColumn(bar_width=None, table_column=Column(ratio=2, min_width=8)),
+            BarColumn(bar_width=None if narrow else 40, table_column=Column(ratio=2, min_width=8)),
             TextColumn("{task.fields[done]}", justify="right", table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[told]}", justify="right", table_column=Column(no_wrap=True)),
             console=self._console,
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
-            expand=self._console.width <= 100,
+            expand=narrow,
         )
         for name, node in state.nodes.items():
             self._bars[name] = self._progress.add_task(name, total=node.planned, done="", told="")
@@ -211,7 +212,7 @@ class Bars:
                 self._bars[name],
                 completed=node.ended,
                 done=f"{node.ended:,}/{node.planned:,}",
-                told=f"{node.failed:,} failed" if node.failed else count(node.rows, "row"),
+                told=_told(node),
                 visible=not crowded or 0 < node.ended < node.planned,
             )
         if self._total is not None:
@@ -231,3 +232,9 @@ class Bars:
         self.show(state)
         assert self._progress is not None
         self._progress.stop()
+
+
+def _told(node: NodeState) -> str:
+    if node.failed:
+        return f"{node.failed:,} failed"
+    return count(node.rows, "row") if node.rows else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envol.cli.options import JsonOption, NodesOption, ProjectOption, opened
-from envol.cli.output import console, count, duration, print_apart, print_json
+from envol.cli.output import console, count, duration, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +59,8 @@ def run(
         try:
             if json:
                 print_json(_described(store, result))
+            elif result.state == "nothing":  # without Rich: this is to be quick
+                print("nothing to do (what is due next, or blocked, is told by: envol plan)")
             else:
                 _print(console(), store, result)
             sys.stdout.flush()
@@ -97,9 +99,6 @@ def _trained(store: Store, result: RunResult) -> list[Version]:
 
 
 def _print(out: Console, store: Store, result: RunResult) -> None:
-    if result.state == "nothing":
-        out.print("nothing to do (what is due next, or blocked, is told by: envol plan)")
-        return
     for error in result.failures[:SHOWN_FAILURES]:
         out.print(f"failed: {error}", style="red", soft_wrap=True)
     more = len(result.failures) - SHOWN_FAILURES
@@ -129,4 +128,6 @@ def _print_trained(out: Console, store: Store, trained: list[Version]) -> None:
         verdict = one.metrics["verdict"]
         out.print(f"{one.model} version {one.version}{aliases}: {verdict}")
         if newest[one.model] == one.version:
-            print_apart(out, "", backtest_table(stored_backtest(store, one)), "")
+            out.print()
+            out.print(backtest_table(stored_backtest(store, one)))
+            out.print()

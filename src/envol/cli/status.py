@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from envol.cli.options import JsonOption, ProjectOption, opened
 from envol.cli.output import (
+    NARROW,
     STATES,
     console,
     count,
@@ -150,7 +151,7 @@ def _print(out: Console, project: Project, told: dict[str, Any]) -> None:
         parts.append(_run_rows(project, told["runs"]))
     parts.append(_table_rows(told["tables"]))
     if told["models"]:
-        parts.append(_model_rows(project, told["models"]))
+        parts.append(_model_rows(project, told["models"], wide=out.width >= NARROW))
     print_apart(out, *parts, _next(told))
 
 
@@ -168,7 +169,9 @@ def _next(told: dict[str, Any]) -> str:
 def _run_rows(project: Project, runs: list[dict[str, Any]]) -> Table:
     from rich.text import Text
 
-    rows = table("run", "state", "started", "took", "done", "failed", right=("took", "done", "failed"))
+    failed = any(one["failed"] for one in runs)
+    headers = ["run", "state", "started", "took", "done", *["failed"] * failed]
+    rows = table(*headers, right=("took", "done", "failed"))
     for one in runs:
         rows.add_row(
             one["run"],
@@ -176,7 +179,7 @@ def _run_rows(project: Project, runs: list[dict[str, Any]]) -> Table:
             moment(one["started_at"], project.calendar.zone),
             duration(one["seconds"]),
             f"{one['done']:,} of {one['planned']:,}",
-            f"{one['failed']:,}" if one["failed"] else "",
+            *[f"{one['failed']:,}" if one["failed"] else ""] * failed,
         )
     return rows
 
@@ -194,20 +197,19 @@ def _table_rows(tables: list[dict[str, Any]]) -> Table:
     return rows
 
 
-def _model_rows(project: Project, models: list[dict[str, Any]]) -> Table:
-    rows = table("model", "champion", "trained up to", "metric", "backtest", "baseline", "live")
+def _model_rows(project: Project, models: list[dict[str, Any]], *, wide: bool) -> Table:
+    rows = table("model", "champion", "cutoff", "backtest", "baseline", "live")
     for one in models:
         if not one["versions"]:
             rows.add_row(one["model"], "not trained")
             continue
-        live = metric(one["live"])
+        live = metric(one["live"], interval=wide)
         rows.add_row(
             one["model"],
             f"version {one['champion']}" if one["champion"] else f"none of {one['versions']}",
             one["cutoff"].astimezone(project.calendar.zone).strftime("%Y-%m-%d") if one["cutoff"] else "",
-            one["metric"] or "",
-            metric(one["backtest"]),
-            metric(one["baseline"]),
-            f"{live} in {count(one['live_windows'], 'window')}" if live else "",
+            f"{one['metric'] or ''} {metric(one['backtest'], interval=wide)}".strip(),
+            metric(one["baseline"], interval=wide),
+            f"{live} in {count(one['live_windows'], 'window')}" if live and wide else live,
         )
     return rows
