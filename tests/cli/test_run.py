@@ -133,6 +133,16 @@ def test_an_interrupt_ends_cleanly_and_the_rest_follows(project: Project) -> Non
     assert project.envol("run").code == 0
 
 
+def test_a_killed_run_has_crashed_and_the_next_goes_on(project: Project) -> None:
+    project.write(SLOW)
+    started = _start(project)
+    started.kill()
+    started.communicate()
+    assert project.envol("runs", "--json").json[0]["state"] == "crashed"
+    assert project.envol("run").code == 0
+    assert [run["state"] for run in project.envol("runs", "--json").json] == ["done", "crashed"]
+
+
 def test_a_second_run_at_once_is_refused(project: Project) -> None:
     project.write(SLOW)
     first = _start(project)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
@@ -102,10 +104,21 @@ def window_key(start: int, end: int, zone: tzinfo) -> str:
     return Window(first, last, period).key
 
 
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True
+
+
 def _run(row: Row[Any]) -> dict[str, Any]:
+    gone = row.state == "running" and row.host == socket.gethostname() and not _is_alive(row.pid)
     return {
         "run": row.id,
-        "state": row.state,
+        "state": "crashed" if gone else row.state,  # the next run records it as such
         "started_at": datetime.fromtimestamp(row.started_at, UTC),
         "ended_at": None if row.ended_at is None else datetime.fromtimestamp(row.ended_at, UTC),
         "seconds": None if row.ended_at is None else row.ended_at - row.started_at,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envol.cli.options import JsonOption, ProjectOption, opened
-from envol.cli.output import STATES, console, count, duration, moment, print_json, table
+from envol.cli.output import NARROW, STATES, console, count, duration, moment, print_json, table
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -71,15 +71,16 @@ def _print_runs(out: Console, zone: tzinfo, listed: list[dict[str, Any]]) -> Non
     if not listed:
         out.print("nothing was run yet; start with: envol run")
         return
-    numbers = ("took", "planned", "done", "failed", "skipped")
-    rows = table("run", "state", "started", *numbers, right=numbers)
+    counts = [name for name in ("failed", "skipped") if any(one[name] for one in listed)]
+    rows = table("run", "state", "started", "took", "done", *counts, right=("took", "done", *counts))
     for one in listed:
         rows.add_row(
             one["run"],
             Text(one["state"], STATES.get(one["state"], "")),
-            moment(one["started_at"], zone),
+            moment(one["started_at"], zone)[0 if out.width >= NARROW else 5 :],  # the id tells the year
             duration(one["seconds"]),
-            *(f"{one[name]:,}" if one[name] else "" for name in numbers[1:]),
+            f"{one['done']:,} of {one['planned']:,}",
+            *(f"{one[name]:,}" if one[name] else "" for name in counts),
         )
     out.print(rows)
     out.print(f"\nOne of them: envol runs {listed[0]['run']}")

@@ -141,6 +141,7 @@ def _registered(store: Store) -> bool:
 def _print(out: Console, project: Project, told: dict[str, Any]) -> None:
     from rich.text import Text
 
+    wide = out.width >= NARROW
     end = f" to {project.config.project.end}" if project.end else ""
     parts: list[RenderableType] = [
         Text.assemble(
@@ -148,10 +149,10 @@ def _print(out: Console, project: Project, told: dict[str, Any]) -> None:
         )
     ]
     if told["runs"]:
-        parts.append(_run_rows(project, told["runs"]))
+        parts.append(_run_rows(project, told["runs"], wide=wide))
     parts.append(_table_rows(told["tables"]))
     if told["models"]:
-        parts.append(_model_rows(project, told["models"], wide=out.width >= NARROW))
+        parts.append(_model_rows(project, told["models"], wide=wide))
     print_apart(out, *parts, _next(told))
 
 
@@ -166,7 +167,7 @@ def _next(told: dict[str, Any]) -> str:
     return "Everything that can be made is up to date."
 
 
-def _run_rows(project: Project, runs: list[dict[str, Any]]) -> Table:
+def _run_rows(project: Project, runs: list[dict[str, Any]], *, wide: bool) -> Table:
     from rich.text import Text
 
     failed = any(one["failed"] for one in runs)
@@ -176,7 +177,7 @@ def _run_rows(project: Project, runs: list[dict[str, Any]]) -> Table:
         rows.add_row(
             one["run"],
             Text(one["state"], STATES.get(one["state"], "")),
-            moment(one["started_at"], project.calendar.zone),
+            moment(one["started_at"], project.calendar.zone)[0 if wide else 5 :],  # the id tells the year
             duration(one["seconds"]),
             f"{one['done']:,} of {one['planned']:,}",
             *[f"{one['failed']:,}" if one["failed"] else ""] * failed,
