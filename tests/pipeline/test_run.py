@@ -324,10 +324,10 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(project: Make, tmp_path: Pa
     try:
         with pytest.raises(StorageError, match="(?s)full.*free space"):
             small.run()
+        subprocess.run(["mount", "-o", "remount,size=200m", small.store_path], check=True)
         kept = small.table("numbers")["window_start"].value_counts()
         assert kept.height > 0
         assert set(kept["count"]) == {200_000}
-        subprocess.run(["mount", "-o", "remount,size=200m", small.store_path], check=True)
         assert small.run().state == "done"
         assert small.table("numbers").height == 10 * 200_000
     finally:

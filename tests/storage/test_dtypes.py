@@ -118,8 +118,18 @@ def test_whatever_was_written_reads_back_equal(shared: Lake, frame: pl.DataFrame
         shared.read("t", snapshot=shared.latest_snapshot()),
     ):
         assert_frame_equal(found.drop("window_start"), frame, check_exact=True)
-    shared.replace({"t": frame.select(reversed(frame.columns))}, WINDOW, node="t", fingerprint="f")
-    assert_frame_equal(shared.read("t").drop("window_start"), frame, check_exact=True)
+    for changed in (
+        frame.select(reversed(frame.columns)),
+        frame.select(frame.columns[:1], added=pl.lit(1)),
+    ):
+        commit = shared.replace({"t": changed}, WINDOW, node="t", fingerprint="f")
+        found = shared.read("t")
+        assert_frame_equal(commit.stored["t"], found, check_exact=True)
+        assert_frame_equal(
+            found.select(changed.columns),
+            changed.with_columns(pl.col("^added$").cast(pl.Int32)),
+            check_exact=True,
+        )
 
 
 @pytest.mark.parametrize(
@@ -137,5 +147,6 @@ def test_other_dtypes_read_back_as_documented(
     shared: Lake, given_series: pl.Series, expected: pl.Series
 ) -> None:
     table = f"t_{given_series.dtype.base_type()}_{given_series.len()}"
-    shared.replace({table: pl.DataFrame({"x": given_series})}, WINDOW, node="t", fingerprint="f")
+    commit = shared.replace({table: pl.DataFrame({"x": given_series})}, WINDOW, node="t", fingerprint="f")
     assert_frame_equal(shared.read(table, columns=["x"]).drop("window_start"), pl.DataFrame({"x": expected}))
+    assert_frame_equal(commit.stored[table].drop("window_start"), pl.DataFrame({"x": expected}))

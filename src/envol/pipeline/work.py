@@ -12,6 +12,7 @@ import polars as pl
 from envol.errors import DataError, EnvolError
 from envol.pipeline.compute import compute
 from envol.pipeline.plan import NO_CHAMPION, Plan, Task
+from envol.pipeline.recent import Recent
 from envol.pipeline.records import Made
 from envol.project.contracts import REASON, Checked, check
 from envol.project.graph import QUARANTINE
@@ -62,6 +63,7 @@ class Worker:
         self._plan = plan
         self._run = run
         self._note = note
+        self._recent = Recent()
         self._quarantines = {table.name for table in store.lake.tables() if table.name.endswith(QUARANTINE)}
 
     def carry_out(self, task: Task, inputs: str) -> Done:
@@ -220,15 +222,22 @@ class Worker:
         message = f"{node.name} {window.key}: {made.rows} rows"
         if made.quarantined:
             message += f", {made.quarantined} in quarantine"
-        return self._store.lake.replace(
+        commit = self._store.lake.replace(
             frames, window, node=node.name, fingerprint=made.fingerprint, message=message
-        ).snapshot
+        )
+        self._recent.put(window.epoch, commit.stored)
+        return commit.snapshot
 
     def _ranges(self, node: Node, task: Task) -> list[tuple[str, int, int]]:
         return self._plan.schedule.input_ranges(node, task.index)
 
     def _read(self, table: str, start: int, end: int) -> pl.DataFrame:
-        return self._store.lake.read(table, self._local(start), self._local(end))
+        slots = self._plan.nodes[table].slots
+        first, last = slots.overlapping(start, end)
+        recent = self._recent.read(table, slots.starts[first:last])
+        if recent is not None:
+            return recent
+        return self._store.lake.read(table, self._local(slots.starts[first]), self._local(end))
 
     def _lineage(self, node: Node, task: Task) -> dict[str, Any]:
         """By input: the range that was read and the snapshot that holds exactly what was read."""

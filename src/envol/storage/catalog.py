@@ -45,6 +45,12 @@ def notes_of(cursor: Cursor, table: str, snapshot: int | None = None) -> dict[st
     return {name: note for name, note in rows if name is not None} if rows else None
 
 
+def schema_version(cursor: Cursor) -> int:
+    """A number that changes whenever a table of the lake gets other columns."""
+    newest = f"SELECT schema_version FROM {META}.ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1"
+    return int(cursor.execute(newest).fetchall()[0][0])
+
+
 def stored(cursor: Cursor, table: str) -> Stored | None:
     """The table as it is now, seen from the cursor's transaction; None when there is none."""
     notes = notes_of(cursor, table)

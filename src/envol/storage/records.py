@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import polars as pl
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Commit:
-    """One transaction of the lake: its snapshot, and the rows it wrote by table."""
+    """One transaction of the lake: its snapshot, and by table the window's rows as `read` now gives them."""
 
     snapshot: int
-    rows: dict[str, int]
+    stored: Mapping[str, pl.DataFrame]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many rows each table's window has."""
+        return {table: frame.height for table, frame in self.stored.items()}
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 import polars as pl
 
 from envol.errors import DataError
 from envol.project.windows import Window
-from envol.storage.catalog import WINDOW_START, Stored, stored, table_sql
+from envol.storage.catalog import WINDOW_START, Stored, table_sql
 from envol.storage.dtypes import UnsupportedError, described, fits, kept, outgoing, quoted, untyped
 from envol.storage.engine import Cursor, literal
 
 _INCOMING = "envol_incoming"
 
 
-def replace_rows(cursor: Cursor, table: str, frame: pl.DataFrame, window: Window) -> None:
+def replace_rows(
+    cursor: Cursor, table: str, frame: pl.DataFrame, window: Window, found: Stored | None
+) -> pl.DataFrame:
     """Make the rows of the window those of the frame; the table and missing columns are added.
+
+    Args:
+        found: the table's columns as they are; None when there is no such table.
+
+    Returns:
+        The rows as reading the window gives them.
 
     Raises:
         DataError: when a column's dtype is not that of the table's, or cannot be kept at all.
     """
     frame = frame.drop(WINDOW_START, strict=False)
-    found = stored(cursor, table)
     _check_names(table, frame, found)
     if found is None:
         cursor.execute(f"CREATE TABLE {table_sql(table)} ({quoted(WINDOW_START)} TIMESTAMPTZ)")
@@ -33,6 +42,18 @@ def replace_rows(cursor: Cursor, table: str, frame: pl.DataFrame, window: Window
     )
     if frame.height:
         _insert(cursor, table, frame, window)
+    return _as_read(frame, found, window)
+
+
+def _as_read(frame: pl.DataFrame, found: Stored, window: Window) -> pl.DataFrame:
+    given = {series.name: series.cast(kept(series.dtype).dtype) for series in frame}
+    columns = [
+        given.pop(name, pl.Series(name, [None], dtype).new_from_index(0, frame.height))
+        for name, dtype in found.columns.items()
+        if name != WINDOW_START
+    ]
+    start = pl.Series(WINDOW_START, [window.start.astimezone(UTC)], pl.Datetime("us", "UTC"))
+    return pl.DataFrame([*columns, *given.values(), start.new_from_index(0, frame.height)])
 
 
 def _check_names(table: str, frame: pl.DataFrame, found: Stored | None) -> None:
