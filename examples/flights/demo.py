@@ -78,8 +78,10 @@ def means(metrics: Any) -> tuple[float, float]:
 def ask(url: str) -> None:
     """Have the service predict one flight of the last day that is stored."""
     with connect(ROOT) as project:
-        inputs = project.model(MODEL).signature.names
-        flight = project.table(FEATURES, start="2013-12-31").select(inputs).drop_nulls().row(0, named=True)
+        fields = project.model(MODEL).signature.fields
+        flights = project.table(FEATURES, start="2013-12-31").select(field.name for field in fields)
+        needed = [field.name for field in fields if not field.nullable]
+        flight = flights.drop_nulls(needed).row(0, named=True)
     request = urllib.request.Request(
         f"{url}/models/{MODEL}/predict",
         data=json.dumps({"rows": [flight]}).encode(),

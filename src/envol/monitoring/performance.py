@@ -9,7 +9,7 @@ import polars as pl
 
 from envol.errors import NotFoundError
 from envol.project.nodes import Model, Task
-from envol.training import Metrics, evaluate, probability_column
+from envol.training import PREDICTION, PROBABILITY, Metrics, evaluate, probability_column
 
 if TYPE_CHECKING:
     from envol.project import Project
@@ -50,9 +50,16 @@ def performance(project: Project, store: Store, model: str) -> Performance | Non
 
 def _measure(node: Model, outcomes: pl.DataFrame, timezone: str) -> Performance:
     task = _task(node, outcomes)
+    predicted = pl.col(f"^{PREDICTION}$|^{PROBABILITY}(_.*)?$")
 
     def metrics(rows: pl.DataFrame) -> Metrics:
-        return evaluate(task, rows[node.target], rows, seed=node.seed, windows=rows["window_start"])
+        return evaluate(
+            task,
+            rows[node.target],
+            rows.select(predicted),
+            seed=node.seed,
+            windows=rows["window_start"],
+        )
 
     month = outcomes["window_start"].dt.convert_time_zone(timezone).dt.strftime("%Y-%m").alias(MONTH)
     groups = outcomes.with_columns(month).partition_by(MONTH, as_dict=True, maintain_order=True)
@@ -67,7 +74,7 @@ def _measure(node: Model, outcomes: pl.DataFrame, timezone: str) -> Performance:
 def _task(node: Model, outcomes: pl.DataFrame) -> Task:
     if node.task is not None:
         return node.task
-    if "probability" in outcomes.columns:
+    if PROBABILITY in outcomes.columns:
         return "binary"
     classes = outcomes[node.target].unique().to_list()
     named = any(probability_column(label) in outcomes.columns for label in classes)

@@ -93,9 +93,7 @@ class Schedule:
         cutoff, number = first, 0
         while cutoff <= self._until and cutoff.timestamp() <= ready:
             cutoffs.append(int(cutoff.timestamp()))
-            starts.append(
-                max(int(node.train.before(cutoff).timestamp()), int(self._project.start.timestamp()))
-            )
+            starts.append(int(max(node.history_start(cutoff), self._project.start).timestamp()))
             number += 1
             cutoff = node.every.times(number).after(first)
         return Slots(starts, cutoffs, cutoffs, cutoffs[-1] if cutoffs else 0)

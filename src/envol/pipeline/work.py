@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from envol.project.windows import Window
 
 if TYPE_CHECKING:
     from envol.project import Project
-    from envol.registry import Registry
+    from envol.registry import Package, Registry
     from envol.storage import Store
 
 WINDOW_START = "window_start"
@@ -64,6 +65,8 @@ class Worker:
         self._run = run
         self._note = note
         self._recent = Recent()
+        self._loading = threading.Lock()
+        self._packages: dict[str, Package] = {}
         self._quarantines = {table.name for table in store.lake.tables() if table.name.endswith(QUARANTINE)}
 
     def carry_out(self, task: Task, inputs: str) -> Done:
@@ -132,7 +135,7 @@ class Worker:
         version = self._registry.champion_at_most(model.name, window.epoch)
         if version is None:
             raise NotYet(NO_CHAMPION)
-        package = self._registry.load(model.name, version)
+        package = self._package(model.name, version)
         [(_, start, end)] = self._ranges(node, task)
         features = self._read(model.features, start, end)
         inputs, problems = package.signature.conform(
@@ -227,6 +230,14 @@ class Worker:
         )
         self._recent.put(window.epoch, commit.stored)
         return commit.snapshot
+
+    def _package(self, model: str, version: int) -> Package:
+        """The version's package, loaded once for all the windows that it predicts."""
+        with self._loading:
+            held = self._packages.get(model)
+            if held is None or held.version != version:
+                held = self._packages[model] = self._registry.load(model, version)
+            return held
 
     def _ranges(self, node: Node, task: Task) -> list[tuple[str, int, int]]:
         return self._plan.schedule.input_ranges(node, task.index)
