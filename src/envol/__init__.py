@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-# Before anything loads OpenMP: its threads spin while they wait, and where other work wants the same cores a
-# fit then takes seven times as long (docs/decisions/0002).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before anything loads OpenMP (that of GCC, which scikit-learn brings): its threads spin for long while they
+# wait, and a fit beside other work then takes seven times as long. A short spin costs a fit alone nothing
+# (docs/decisions/0002).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from envol.project.nodes import model, source, table, value  # noqa: E402
 from envol.project.windows import Window  # noqa: E402

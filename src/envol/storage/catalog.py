@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -45,10 +46,27 @@ def notes_of(cursor: Cursor, table: str, snapshot: int | None = None) -> dict[st
     return {name: note for name, note in rows if name is not None} if rows else None
 
 
-def schema_version(cursor: Cursor) -> int:
-    """A number that changes whenever a table of the lake gets other columns."""
-    newest = f"SELECT schema_version FROM {META}.ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1"
-    return int(cursor.execute(newest).fetchall()[0][0])
+def newest(cursor: Cursor) -> tuple[int, int]:
+    """Number of the newest snapshot, and of the schema it has."""
+    query = (
+        f"SELECT snapshot_id, schema_version FROM {META}.ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1"
+    )
+    [(snapshot, schema)] = cursor.execute(query).fetchall()
+    return int(snapshot), int(schema)
+
+
+def newest_window(cursor: Cursor, table: str) -> datetime | None:
+    """Start of the last window that the table ever held; None when the catalog does not say."""
+    rows = cursor.execute(
+        f"""SELECT s.max_value::TIMESTAMPTZ
+            FROM {META}.ducklake_table t
+            JOIN {META}.ducklake_column c ON c.table_id = t.table_id AND c.end_snapshot IS NULL
+                AND c.column_name = '{WINDOW_START}'
+            JOIN {META}.ducklake_table_column_stats s ON s.table_id = t.table_id AND s.column_id = c.column_id
+            WHERE t.table_name = ? AND t.end_snapshot IS NULL""",
+        [table],
+    ).fetchall()
+    return rows[0][0] if rows else None
 
 
 def stored(cursor: Cursor, table: str) -> Stored | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from polars.io.plugins import register_io_source
 
 from envol.project.windows import Window
 from envol.storage import catalog, maintenance
-from envol.storage.catalog import Stored, table_sql
-from envol.storage.engine import Cursor, Engine, transaction
+from envol.storage.catalog import table_sql
+from envol.storage.engine import Engine, transaction
+from envol.storage.known import Known
 from envol.storage.query import Reader
 from envol.storage.reading import Bounds, divided, needed, read_rows
 from envol.storage.records import Commit, Compaction, TableInfo
-from envol.storage.replacing import replace_rows
+from envol.storage.replacing import Incoming, replace_rows
 
 
 class Lake:
@@ -42,7 +43,7 @@ class Lake:
         self.path = Path(path)
         self._merge_every = merge_every
         self._engine = Engine(self.path, read_only=read_only)
-        self._schema: tuple[int, dict[str, Stored | None]] = (-1, {})
+        self._known = Known()
         self._reader = Reader(self.path)
         self._engine.open()
 
@@ -73,26 +74,28 @@ class Lake:
             "fingerprint": fingerprint,
         }
 
-        def commit() -> Commit:
+        def commit() -> int:
             with self._engine.cursor() as cursor:
                 with transaction(cursor):
-                    found = self._known(cursor, frames)
-                    stored = {
-                        table: replace_rows(cursor, table, frame, window, found[table])
-                        for table, frame in frames.items()
-                    }
+                    self._known.refresh(cursor)
+                    for table in incoming:
+                        replace_rows(cursor, table, window, self._known)
                     cursor.execute(
                         "CALL lake.set_commit_message('envol', ?, extra_info => ?)",
                         [message or f"{node} {window.key}", json.dumps(info)],
                     )
-                return Commit(catalog.last_commit(cursor), stored)
+                snapshot = catalog.last_commit(cursor)
+            self._known.committed(snapshot, list(frames), window)
+            return snapshot
 
-        with self._engine.explained("written", node=node, window=window.key), self._engine.writing():
-            done = self._engine.retried(commit)
-            self._engine.retried(
-                lambda: maintenance.merge_when_due(self._engine, done.snapshot, self._merge_every)
-            )
-        return done
+        with self._engine.explained("written", node=node, window=window.key):
+            incoming = [Incoming(table, frame) for table, frame in frames.items()]
+            with self._engine.writing():
+                snapshot = self._engine.retried(commit)
+                self._engine.retried(
+                    lambda: maintenance.merge_when_due(self._engine, snapshot, self._merge_every)
+                )
+            return Commit(snapshot, {table.name: table.as_read(window) for table in incoming})
 
     def read(
         self,
@@ -235,17 +238,6 @@ class Lake:
         """Close the files; using the lake again opens them anew."""
         self._reader.close()
         self._engine.close()
-
-    def _known(self, cursor: Cursor, tables: Iterable[str]) -> dict[str, Stored | None]:
-        """The tables' columns, looked up again only when the lake's schema has changed."""
-        version = catalog.schema_version(cursor)
-        if version != self._schema[0]:
-            self._schema = version, {}
-        known = self._schema[1]
-        for table in tables:
-            if known.get(table) is None:
-                known[table] = catalog.stored(cursor, table)
-        return {table: known[table] for table in tables}
 
     def _rows(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -11,49 +12,87 @@ from envol.project.windows import Window
 from envol.storage.catalog import WINDOW_START, Stored, table_sql
 from envol.storage.dtypes import UnsupportedError, described, fits, kept, outgoing, quoted, untyped
 from envol.storage.engine import Cursor, literal
+from envol.storage.known import Known
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _INCOMING = "envol_incoming"
 
 
-def replace_rows(
-    cursor: Cursor, table: str, frame: pl.DataFrame, window: Window, found: Stored | None
-) -> pl.DataFrame:
-    """Make the rows of the window those of the frame; the table and missing columns are added.
+class Incoming:
+    """The rows that are to become those of a window in one table.
 
     Args:
-        found: the table's columns as they are; None when there is no such table.
+        name: the table's.
+        frame: its rows; `window_start` is left out.
+    """
 
-    Returns:
-        The rows as reading the window gives them.
+    def __init__(self, name: str, frame: pl.DataFrame) -> None:
+        self.name = name
+        self.frame = frame.drop(WINDOW_START, strict=False)
+        # Converted here, where others need not wait; `_conformed` seldom changes a dtype.
+        self._arrow = (
+            None if any(untyped(series.dtype) for series in self.frame) else _arrow(name, self.frame)
+        )
+        self._found = Stored({}, {})
+
+    def conform(self, found: Stored) -> None:
+        """Take over the table's dtypes where a column holds only missing values.
+
+        Raises:
+            DataError: when a column's dtype is not that of the table's.
+        """
+        frame = _conformed(self.name, self.frame, found)
+        if frame.schema != self.frame.schema:
+            self.frame, self._arrow = frame, None
+        self._found = found
+
+    def to_arrow(self) -> pa.Table:
+        """The rows as they are written."""
+        if self._arrow is None:
+            self._arrow = _arrow(self.name, self.frame)
+        return self._arrow
+
+    def as_read(self, window: Window) -> pl.DataFrame:
+        """The rows as reading the window gives them, once they are committed."""
+        frame = self.frame
+        given = {series.name: series.cast(kept(series.dtype).dtype) for series in frame}
+        columns = [
+            given.pop(name, pl.Series(name, [None], dtype).new_from_index(0, frame.height))
+            for name, dtype in self._found.columns.items()
+            if name != WINDOW_START
+        ]
+        start = pl.Series(WINDOW_START, [window.start.astimezone(UTC)], pl.Datetime("us", "UTC"))
+        return pl.DataFrame([*columns, *given.values(), start.new_from_index(0, frame.height)])
+
+
+def replace_rows(cursor: Cursor, rows: Incoming, window: Window, known: Known) -> None:
+    """Make the rows of the window those incoming; the table and missing columns are added.
+
+    Args:
+        known: what the table is like, as of the cursor's transaction.
 
     Raises:
         DataError: when a column's dtype is not that of the table's, or cannot be kept at all.
     """
-    frame = frame.drop(WINDOW_START, strict=False)
-    _check_names(table, frame, found)
+    table = rows.name
+    found = known.columns(cursor, table)
+    _check_names(table, rows.frame, found)
+    new = found is None
     if found is None:
         cursor.execute(f"CREATE TABLE {table_sql(table)} ({quoted(WINDOW_START)} TIMESTAMPTZ)")
         found = Stored({}, {})
-    frame = _conformed(table, frame, found)
-    _add_columns(cursor, table, frame, found)
-    cursor.execute(
-        f"DELETE FROM {table_sql(table)} WHERE {quoted(WINDOW_START)} >= ? AND {quoted(WINDOW_START)} < ?",
-        [window.start, window.end],
-    )
-    if frame.height:
-        _insert(cursor, table, frame, window)
-    return _as_read(frame, found, window)
-
-
-def _as_read(frame: pl.DataFrame, found: Stored, window: Window) -> pl.DataFrame:
-    given = {series.name: series.cast(kept(series.dtype).dtype) for series in frame}
-    columns = [
-        given.pop(name, pl.Series(name, [None], dtype).new_from_index(0, frame.height))
-        for name, dtype in found.columns.items()
-        if name != WINDOW_START
-    ]
-    start = pl.Series(WINDOW_START, [window.start.astimezone(UTC)], pl.Datetime("us", "UTC"))
-    return pl.DataFrame([*columns, *given.values(), start.new_from_index(0, frame.height)])
+    rows.conform(found)
+    _add_columns(cursor, table, rows.frame, found)
+    if not new and known.may_hold(cursor, table, window):
+        cursor.execute(
+            f"DELETE FROM {table_sql(table)}"
+            f" WHERE {quoted(WINDOW_START)} >= ? AND {quoted(WINDOW_START)} < ?",
+            [window.start, window.end],
+        )
+    if rows.frame.height:
+        _insert(cursor, rows, window)
 
 
 def _check_names(table: str, frame: pl.DataFrame, found: Stored | None) -> None:
@@ -125,15 +164,25 @@ def _add_columns(cursor: Cursor, table: str, frame: pl.DataFrame, found: Stored)
             cursor.execute(f"COMMENT ON COLUMN {place} IS {literal(column.note)}")
 
 
-def _insert(cursor: Cursor, table: str, frame: pl.DataFrame, window: Window) -> None:
-    names = ", ".join(quoted(name) for name in [*frame.columns, WINDOW_START])
-    values = [f"CAST({quoted(series.name)} AS {kept(series.dtype).sql})" for series in frame]
-    rows = pl.DataFrame([outgoing(series) for series in frame])
+def _insert(cursor: Cursor, rows: Incoming, window: Window) -> None:
+    names = ", ".join(quoted(name) for name in [*rows.frame.columns, WINDOW_START])
+    casts = [f"CAST({quoted(series.name)} AS {kept(series.dtype).sql})" for series in rows.frame]
+    values = ", ".join([*casts, "?"])
     cursor.register(_INCOMING, rows.to_arrow())
     try:
         cursor.execute(
-            f"INSERT INTO {table_sql(table)} ({names}) SELECT {', '.join([*values, '?'])} FROM {_INCOMING}",
-            [window.start],
+            f"INSERT INTO {table_sql(rows.name)} ({names}) SELECT {values} FROM {_INCOMING}", [window.start]
         )
     finally:
         cursor.unregister(_INCOMING)
+
+
+def _arrow(table: str, frame: pl.DataFrame) -> pa.Table:
+    columns = []
+    for series in frame:
+        try:
+            kept(series.dtype)
+            columns.append(outgoing(series))
+        except UnsupportedError as error:
+            raise _unsupported(table, series, error) from None
+    return pl.DataFrame(columns).to_arrow()
