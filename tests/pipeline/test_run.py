@@ -331,4 +331,4 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(project: Make, tmp_path: Pa
         assert small.run().state == "done"
         assert small.table("numbers").height == 10 * 200_000
     finally:
-        subprocess.run(["umount", small.store_path], check=True)
+        subprocess.run(["umount", "--lazy", small.store_path], check=True)

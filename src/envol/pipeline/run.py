@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from envol.storage import Store
 
 INTERRUPTED = 130
+IN_FLIGHT = 4
+"""Tasks begun for each that computes: the others wait for the lake, which commits them together."""
 
 
 class Observer(Protocol):
@@ -123,6 +125,7 @@ class _Run:
         self._workers = workers or project.config.run.workers or os.cpu_count() or 1
         self._observer = observer
         self._records = Records(store.metadata)
+        self._slots = threading.Semaphore(self._workers)
         self._stop = threading.Event()
         self._order = Order(plan)
         self._result = RunResult(None, "running")
@@ -136,7 +139,7 @@ class _Run:
         registry = Registry(self._store, self._clock)
         run_id = self._records.start_run(len(self._plan), self._clock.now())
         self._result.run = run_id
-        worker = Worker(self._project, self._store, registry, self._plan, run_id, self._note)
+        worker = Worker(self._project, self._store, registry, self._plan, run_id, self._note, self._slots)
         if self._observer:
             self._observer.started(run_id, self._plan)
         with self._interruptible(), divided_output():
@@ -158,10 +161,11 @@ class _Run:
         return result
 
     def _work_off(self, worker: Worker) -> None:
-        running: dict[Future[_Outcome], Task] = {}
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="task") as pool:
+        running: dict[Future[_Outcome | None], Task] = {}
+        in_flight = self._workers * IN_FLIGHT
+        with ThreadPoolExecutor(in_flight, thread_name_prefix="task") as pool:
             while True:
-                while len(running) < self._workers and not self._stop.is_set() and not self._broken:
+                while len(running) < in_flight and not self._stopping:
                     # One training at a time: two would fight for the same cores (see docs/decisions).
                     training = any(self._is_training(task) for task in running.values())
                     task = self._order.take(training=not training)
@@ -174,12 +178,23 @@ class _Run:
                 finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
                     del running[future]
-                    self._settle(future.result())
+                    outcome = future.result()
+                    if outcome is not None:
+                        self._settle(outcome)
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop.is_set() or self._broken is not None
 
     def _is_training(self, task: Task) -> bool:
         return isinstance(self._plan.nodes[task.node].node, Model)
 
-    def _attempt(self, worker: Worker, task: Task) -> _Outcome:
+    def _attempt(self, worker: Worker, task: Task) -> _Outcome | None:
+        """Carry one task out when there is a slot; None when the run stops before."""
+        with self._slots:
+            return None if self._stopping else self._carry_out(worker, task)
+
+    def _carry_out(self, worker: Worker, task: Task) -> _Outcome:
         """Carry one task out, again after a failure as often as its node says."""
         from envol.pipeline.work import NotYet
 

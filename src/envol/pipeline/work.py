@@ -44,9 +44,9 @@ class Worker:
     """Carries out tasks of a plan; threads may share one.
 
     Args:
-        call: calls a node's function with its arguments (in this process, or in one of its own).
         run: id of the run, for the records of what is made.
         note: takes short lines about the progress of long work.
+        slots: held by the caller for each task; given up while a task waits for the lake.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Worker:
         plan: Plan,
         run: str,
         note: Callable[[str], None],
+        slots: threading.Semaphore,
     ) -> None:
         self._project = project
         self._store = store
@@ -64,6 +65,7 @@ class Worker:
         self._plan = plan
         self._run = run
         self._note = note
+        self._slots = slots
         self._recent = Recent()
         self._loading = threading.Lock()
         self._packages: dict[str, Package] = {}
@@ -225,9 +227,13 @@ class Worker:
         message = f"{node.name} {window.key}: {made.rows} rows"
         if made.quarantined:
             message += f", {made.quarantined} in quarantine"
-        commit = self._store.lake.replace(
-            frames, window, node=node.name, fingerprint=made.fingerprint, message=message
-        )
+        self._slots.release()
+        try:
+            commit = self._store.lake.replace(
+                frames, window, node=node.name, fingerprint=made.fingerprint, message=message
+            )
+        finally:
+            self._slots.acquire()
         self._recent.put(window.epoch, commit.stored)
         return commit.snapshot
 

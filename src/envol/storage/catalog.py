@@ -131,16 +131,19 @@ def table_infos(cursor: Cursor) -> list[TableInfo]:
 def snapshot_frame(cursor: Cursor, limit: int | None) -> pl.DataFrame:
     """Snapshots, the newest first: id, at (UTC), author, message, node, window, fingerprint."""
     rows = cursor.execute(
-        f"""SELECT s.snapshot_id, s.snapshot_time::TIMESTAMPTZ, c.author, c.commit_message,
-                CASE WHEN json_valid(c.commit_extra_info) THEN c.commit_extra_info::JSON END AS info,
-                info->>'$.node', info->>'$.window', info->>'$.fingerprint'
-            FROM {META}.ducklake_snapshot s
-            LEFT JOIN {META}.ducklake_snapshot_changes c USING (snapshot_id)
-            ORDER BY s.snapshot_id DESC {"" if limit is None else f"LIMIT {int(limit)}"}"""
+        f"""WITH commits AS (
+                SELECT s.snapshot_id AS id, s.snapshot_time::TIMESTAMPTZ AS made, c.author, c.commit_message,
+                    CASE WHEN json_valid(c.commit_extra_info) THEN c.commit_extra_info::JSON END AS info
+                FROM {META}.ducklake_snapshot s
+                LEFT JOIN {META}.ducklake_snapshot_changes c USING (snapshot_id)
+                ORDER BY id DESC {"" if limit is None else f"LIMIT {int(limit)}"})
+            SELECT id, made, author, commit_message, one->>'$.node', one->>'$.window', one->>'$.fingerprint'
+            FROM (SELECT *, unnest(coalesce((info->'$.windows')::JSON[], [info])) AS one FROM commits)
+            ORDER BY id DESC"""
     ).fetchall()
     schema: dict[str, Any] = {"id": pl.Int64, "at": pl.Datetime("us", "UTC")}
     schema |= dict.fromkeys(("author", "message", "node", "window", "fingerprint"), pl.String)
-    return pl.DataFrame([(*row[:4], *row[5:]) for row in rows], schema=schema, orient="row")
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def latest(cursor: Cursor) -> int:

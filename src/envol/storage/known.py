@@ -42,10 +42,16 @@ class Known:
         self._newest[table] = newest
         return window.start.timestamp() <= newest.timestamp()
 
-    def committed(self, snapshot: int, tables: list[str], window: Window) -> None:
-        """Note the commit that followed the last refresh."""
+    def written(self, table: str, window: Window) -> None:
+        """Note rows that the transaction has written."""
+        newest = self._newest.get(table)
+        if newest is not None and newest.timestamp() < window.start.timestamp():
+            self._newest[table] = window.start
+
+    def committed(self, snapshot: int) -> None:
+        """Note the snapshot of the commit that followed the last refresh."""
         self._snapshot = snapshot
-        for table in tables:
-            newest = self._newest.get(table)
-            if newest is not None and newest.timestamp() < window.start.timestamp():
-                self._newest[table] = window.start
+
+    def forget(self) -> None:
+        """Know nothing any more: a transaction was rolled back."""
+        self._snapshot = self._schema = -1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,12 +12,11 @@ from polars.io.plugins import register_io_source
 from envol.project.windows import Window
 from envol.storage import catalog, maintenance
 from envol.storage.catalog import table_sql
+from envol.storage.committing import Committer, Request
 from envol.storage.engine import Engine, transaction
-from envol.storage.known import Known
 from envol.storage.query import Reader
 from envol.storage.reading import Bounds, divided, needed, read_rows
 from envol.storage.records import Commit, Compaction, TableInfo
-from envol.storage.replacing import Incoming, replace_rows
 
 
 class Lake:
@@ -30,7 +28,7 @@ class Lake:
     Args:
         path: the folder, which must exist; the Parquet files go under `tables` in it.
         read_only: refuse to write, and do not make a lake where there is none.
-        merge_every: commits between two merges of small files, which commits do by themselves.
+        merge_every: windows between two merges of small files, which commits do by themselves.
 
     Raises:
         NotFoundError: when there is no lake and it is opened for reading.
@@ -41,9 +39,8 @@ class Lake:
         self, path: Path, *, read_only: bool = False, merge_every: int = maintenance.MERGE_EVERY
     ) -> None:
         self.path = Path(path)
-        self._merge_every = merge_every
         self._engine = Engine(self.path, read_only=read_only)
-        self._known = Known()
+        self._committer = Committer(self._engine, merge_every)
         self._reader = Reader(self.path)
         self._engine.open()
 
@@ -60,42 +57,15 @@ class Lake:
 
         A table that is not there is made, a new column is added (missing in older rows), and a column the
         frame lacks is missing in its rows. Dtypes are kept as `envol.storage.dtypes` says. A column
-        `window_start` with the window's start is added, or overwritten.
+        `window_start` with the window's start is added, or overwritten. Windows that other threads commit at
+        the same moment may share the snapshot.
 
         Raises:
             DataError: when a column's dtype has changed or cannot be kept; nothing is written then.
             StorageError: when the disk is full or the files cannot be written; nothing is written then.
         """
-        info = {
-            "node": node,
-            "window": window.key,
-            "start": window.start.isoformat(),
-            "end": window.end.isoformat(),
-            "fingerprint": fingerprint,
-        }
-
-        def commit() -> int:
-            with self._engine.cursor() as cursor:
-                with transaction(cursor):
-                    self._known.refresh(cursor)
-                    for table in incoming:
-                        replace_rows(cursor, table, window, self._known)
-                    cursor.execute(
-                        "CALL lake.set_commit_message('envol', ?, extra_info => ?)",
-                        [message or f"{node} {window.key}", json.dumps(info)],
-                    )
-                snapshot = catalog.last_commit(cursor)
-            self._known.committed(snapshot, list(frames), window)
-            return snapshot
-
         with self._engine.explained("written", node=node, window=window.key):
-            incoming = [Incoming(table, frame) for table, frame in frames.items()]
-            with self._engine.writing():
-                snapshot = self._engine.retried(commit)
-                self._engine.retried(
-                    lambda: maintenance.merge_when_due(self._engine, snapshot, self._merge_every)
-                )
-            return Commit(snapshot, {table.name: table.as_read(window) for table in incoming})
+            return self._committer.commit(Request.of(frames, window, node, fingerprint, message))
 
     def read(
         self,
@@ -171,8 +141,10 @@ class Lake:
     def snapshots(self, limit: int | None = None) -> pl.DataFrame:
         """Commits, the newest first: id, at (UTC), author, message, node, window, fingerprint.
 
+        A row a window; a commit without one has a row of its own.
+
         Args:
-            limit: at most so many.
+            limit: at most so many commits.
         """
         with self._engine.explained("read"), self._engine.cursor() as cursor:
             return catalog.snapshot_frame(cursor, limit)

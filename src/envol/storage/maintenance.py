@@ -16,17 +16,15 @@ from envol.storage.engine import META, Cursor, Engine, literal
 from envol.storage.records import Compaction
 
 MERGE_EVERY = 100
-"""Snapshots between two merges that commits do by themselves, unless said otherwise."""
+"""Windows between two merges that commits do by themselves, unless said otherwise."""
 GRACE = timedelta(minutes=10)
 """How long files stay on disk after nothing refers to them, for queries that are still reading them."""
 _SMALL_BYTES = 16_000_000
 _FEW_FILES = 8
 
 
-def merge_when_due(engine: Engine, snapshot: int, every: int) -> None:
-    """Every so many snapshots, merge the small files of tables that have many; the pen must be held."""
-    if snapshot % every:
-        return
+def merge_small_files(engine: Engine) -> None:
+    """Merge the small files of tables that have many; the pen must be held."""
     with engine.cursor() as cursor:
         for table, files in _small_files(cursor):
             if files >= _FEW_FILES:

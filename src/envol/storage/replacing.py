@@ -93,6 +93,7 @@ def replace_rows(cursor: Cursor, rows: Incoming, window: Window, known: Known) -
         )
     if rows.frame.height:
         _insert(cursor, rows, window)
+        known.written(table, window)
 
 
 def _check_names(table: str, frame: pl.DataFrame, found: Stored | None) -> None:
