@@ -332,3 +332,20 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(project: Make, tmp_path: Pa
         assert small.table("numbers").height == 10 * 200_000
     finally:
         subprocess.run(["umount", "--lazy", small.store_path], check=True)
+
+
+def test_a_function_that_calls_exit_fails_its_task_only(project: Make) -> None:
+    small = project(
+        """
+        import sys
+
+        @source(every="1d")
+        def numbers(window: Window) -> pl.DataFrame:
+            if window.start.day == 2:
+                sys.exit("enough")
+            return pl.DataFrame({"n": [1]})
+        """
+    )
+    result = small.run("2024-01-04")
+    assert (result.done, result.failed) == (2, 1)
+    assert "enough" in str(result.failures[0])

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -14,19 +13,18 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
-from envol.errors import EnvolError, Failure, StorageError, UserError
+from envol.errors import EnvolError, StorageError
 from envol.pipeline.lock import run_lock
-from envol.pipeline.logs import divided_output, shortened, task_log
+from envol.pipeline.logs import divided_output
 from envol.pipeline.order import Order
 from envol.pipeline.plan import Plan, Task, make_plan
-from envol.pipeline.records import Made, Records, TaskRecord
+from envol.pipeline.records import Records, TaskRecord
 from envol.project.nodes import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
+    from collections.abc import Iterable
 
-    from envol.pipeline.work import Worker
+    from envol.pipeline.attempt import Attempts, Outcome
     from envol.project import Project
     from envol.project.clock import Clock
     from envol.storage import Store
@@ -64,19 +62,6 @@ class RunResult:
 
     def counts(self) -> dict[str, int]:
         return {"done": self.done, "failed": self.failed, "skipped": self.skipped}
-
-
-@dataclass
-class _Outcome:
-    task: Task
-    state: str
-    attempts: int = 0
-    started_at: float = 0.0
-    seconds: float = 0.0
-    made: Made | None = None
-    lineage: Mapping[str, Any] | None = None
-    error: EnvolError | None = None
-    log: str = ""
 
 
 def run(
@@ -125,13 +110,13 @@ class _Run:
         self._workers = workers or project.config.run.workers or os.cpu_count() or 1
         self._observer = observer
         self._records = Records(store.metadata)
-        self._slots = threading.Semaphore(self._workers)
         self._stop = threading.Event()
         self._order = Order(plan)
         self._result = RunResult(None, "running")
         self._broken: StorageError | None = None
 
     def carry_out(self) -> RunResult:
+        from envol.pipeline.attempt import Attempts
         from envol.pipeline.work import Worker
         from envol.registry import Registry
 
@@ -139,11 +124,12 @@ class _Run:
         registry = Registry(self._store, self._clock)
         run_id = self._records.start_run(len(self._plan), self._clock.now())
         self._result.run = run_id
-        worker = Worker(self._project, self._store, registry, self._plan, run_id, self._note, self._slots)
+        slots = threading.Semaphore(self._workers)
+        worker = Worker(self._project, self._store, registry, self._plan, run_id, self._note, slots)
         if self._observer:
             self._observer.started(run_id, self._plan)
         with self._interruptible(), divided_output():
-            self._work_off(worker)
+            self._work_off(Attempts(self._plan, worker, slots, self._stop))
         result = self._result
         result.seconds = time.monotonic() - began
         if self._broken:
@@ -160,18 +146,18 @@ class _Run:
             raise self._broken
         return result
 
-    def _work_off(self, worker: Worker) -> None:
-        running: dict[Future[_Outcome | None], Task] = {}
+    def _work_off(self, attempts: Attempts) -> None:
+        running: dict[Future[Outcome | None], Task] = {}
         in_flight = self._workers * IN_FLIGHT
         with ThreadPoolExecutor(in_flight, thread_name_prefix="task") as pool:
             while True:
-                while len(running) < in_flight and not self._stopping:
+                while len(running) < in_flight and not self._stop.is_set():
                     # One training at a time: two would fight for the same cores (see docs/decisions).
                     training = any(self._is_training(task) for task in running.values())
                     task = self._order.take(training=not training)
                     if task is None:
                         break
-                    running[pool.submit(self._attempt, worker, task)] = task
+                    running[pool.submit(attempts.carry_out, task)] = task
                 if not running:
                     return
                 # The short timeout lets the main thread see signals on every platform.
@@ -182,63 +168,10 @@ class _Run:
                     if outcome is not None:
                         self._settle(outcome)
 
-    @property
-    def _stopping(self) -> bool:
-        return self._stop.is_set() or self._broken is not None
-
     def _is_training(self, task: Task) -> bool:
         return isinstance(self._plan.nodes[task.node].node, Model)
 
-    def _attempt(self, worker: Worker, task: Task) -> _Outcome | None:
-        """Carry one task out when there is a slot; None when the run stops before."""
-        with self._slots:
-            return None if self._stopping else self._carry_out(worker, task)
-
-    def _carry_out(self, worker: Worker, task: Task) -> _Outcome:
-        """Carry one task out, again after a failure as often as its node says."""
-        from envol.pipeline.work import NotYet
-
-        node = self._plan.nodes[task.node]
-        inputs = self._plan.inputs_hash(self._plan.input_slots(node.node, task.index))
-        outcome = _Outcome(task, "failed", started_at=time.time())
-        if inputs is None:
-            outcome.state = "skipped"
-            return outcome
-        if self._is_unchanged(task, inputs):
-            outcome.state = "unchanged"
-            return outcome
-        began = time.monotonic()
-        with task_log() as log:
-            for attempt in range(1, node.node.retries + 2):
-                outcome.attempts = attempt
-                try:
-                    done = worker.carry_out(task, inputs)
-                    outcome.made, outcome.lineage, outcome.error = done.made, done.lineage, None
-                    outcome.state = "done"
-                    break
-                except NotYet as reason:
-                    print(f"not yet: {reason}")
-                    outcome.state = "skipped"
-                    break
-                except Exception as error:
-                    traceback.print_exception(error)
-                    outcome.error = _as_envol_error(error, task.node, self._plan.label(task))
-                    final = isinstance(outcome.error, UserError | StorageError)
-                    if final or self._stop.is_set() or attempt > node.node.retries:
-                        break
-                    self._stop.wait(node.node.backoff * 2 ** (attempt - 1))
-            outcome.seconds = time.monotonic() - began
-            outcome.log = shortened(log)
-        return outcome
-
-    def _is_unchanged(self, task: Task, inputs: str) -> bool:
-        """Whether an input that was made again came out as before."""
-        node = self._plan.nodes[task.node]
-        made = node.made[task.index]
-        same = made is not None and made.inputs == inputs
-        return same and str(task.reason) == "inputs changed"
-
-    def _settle(self, outcome: _Outcome) -> None:
+    def _settle(self, outcome: Outcome) -> None:
         """Record how a task ended, and pass on what follows from it."""
         task, result = outcome.task, self._result
         lost: list[Task] = []
@@ -256,8 +189,9 @@ class _Run:
             lost = self._order.fell_through(task)
         if outcome.error is not None:
             result.failures.append(outcome.error)
-        if isinstance(outcome.error, StorageError):
+        if isinstance(outcome.error, StorageError):  # the next task would fail alike
             self._broken = self._broken or outcome.error
+            self._stop.set()
         setattr(result, outcome.state, getattr(result, outcome.state) + 1)
         result.skipped += len(lost)
         if self._observer:
@@ -266,7 +200,7 @@ class _Run:
             for one in lost:
                 self._observer.finished(one, self._plan.label(one), "skipped", 0, None)
 
-    def _record(self, outcome: _Outcome) -> TaskRecord:
+    def _record(self, outcome: Outcome) -> TaskRecord:
         slots = self._plan.nodes[outcome.task.node].slots
         return TaskRecord(
             node=outcome.task.node,
@@ -306,15 +240,3 @@ class _Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _as_envol_error(error: Exception, node: str, window: str) -> EnvolError:
-    if isinstance(error, EnvolError):
-        return error.located(node=node, window=window)
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return Failure(
-        f"{type(error).__name__} at {frame.filename}:{frame.lineno}: {error}",
-        node=node,
-        window=window,
-        remedy="look at the task's log: envol runs --log",
-    )

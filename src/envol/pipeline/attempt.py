@@ -1,0 +1,109 @@
+"""Carrying one task out: in its turn, again after a failure as often as its node says, with its log."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from envol.errors import EnvolError, Failure, StorageError, UserError
+from envol.pipeline.logs import shortened, task_log
+from envol.pipeline.plan import Plan, Reason, Task
+from envol.pipeline.records import Made
+from envol.pipeline.work import NotYet, Worker
+
+
+@dataclass
+class Outcome:
+    """How a task ended: "done", "unchanged", "failed" or "skipped"."""
+
+    task: Task
+    state: str
+    attempts: int = 0
+    started_at: float = 0.0
+    seconds: float = 0.0
+    made: Made | None = None
+    lineage: Mapping[str, Any] | None = None
+    error: EnvolError | None = None
+    log: str = ""
+
+
+class Attempts:
+    """Carries tasks out; threads share one.
+
+    Args:
+        slots: held while a task computes.
+        stop: once set, tasks that have not begun are left, and failed ones are not tried again.
+    """
+
+    def __init__(self, plan: Plan, worker: Worker, slots: threading.Semaphore, stop: threading.Event) -> None:
+        self._plan, self._worker, self._slots, self._stop = plan, worker, slots, stop
+
+    def carry_out(self, task: Task) -> Outcome | None:
+        """Carry the task out when there is a slot; None when the run stops before."""
+        with self._slots:
+            if self._stop.is_set():
+                return None
+            node = self._plan.nodes[task.node].node
+            inputs = self._plan.inputs_hash(self._plan.input_slots(node, task.index))
+            outcome = Outcome(task, "failed", started_at=time.time())
+            if inputs is None:
+                outcome.state = "skipped"
+            elif self._is_unchanged(task, inputs):
+                outcome.state = "unchanged"
+            else:
+                self._try(outcome, inputs)
+            return outcome
+
+    def _is_unchanged(self, task: Task, inputs: str) -> bool:
+        """Whether an input that was made again came out as before."""
+        made = self._plan.nodes[task.node].made[task.index]
+        return task.reason is Reason.INPUTS and made is not None and made.inputs == inputs
+
+    def _try(self, outcome: Outcome, inputs: str) -> None:
+        task = outcome.task
+        node = self._plan.nodes[task.node].node
+        began = time.monotonic()
+        with task_log() as log:
+            for attempt in range(1, node.retries + 2):
+                outcome.attempts = attempt
+                try:
+                    done = self._worker.carry_out(task, inputs)
+                    outcome.made, outcome.lineage, outcome.error = done.made, done.lineage, None
+                    outcome.state = "done"
+                    break
+                except NotYet as reason:
+                    print(f"not yet: {reason}")
+                    outcome.state = "skipped"
+                    break
+                except (Exception, SystemExit) as error:
+                    traceback.print_exception(error)
+                    outcome.error = _as_envol_error(error, task.node, self._plan.label(task))
+                    final = isinstance(outcome.error, UserError | StorageError)
+                    if final or self._stop.is_set() or attempt > node.retries:
+                        break
+                    self._wait(node.backoff * 2 ** (attempt - 1))
+            outcome.seconds = time.monotonic() - began
+            outcome.log = shortened(log)
+
+    def _wait(self, seconds: float) -> None:
+        self._slots.release()
+        try:
+            self._stop.wait(seconds)
+        finally:
+            self._slots.acquire()
+
+
+def _as_envol_error(error: BaseException, node: str, window: str) -> EnvolError:
+    if isinstance(error, EnvolError):
+        return error.located(node=node, window=window)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return Failure(
+        f"{type(error).__name__} at {frame.filename}:{frame.lineno}: {error}",
+        node=node,
+        window=window,
+        remedy="look at the task's log: envol runs --log",
+    )
