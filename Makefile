@@ -6,7 +6,7 @@ MLFLOW := .venv-mlflow
 PIP := -m pip install --quiet --disable-pip-version-check
 SERVE ?= 0
 
-.PHONY: demo setup test lint bench lock clean
+.PHONY: demo setup test lint bench bench-smoke lock clean
 
 demo: setup
 	$(BIN)/python examples/flights/demo.py $(if $(filter 1,$(SERVE)),--serve)
@@ -40,6 +40,12 @@ bench: setup
 	$(BIN)/python benchmarks/windows.py
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/serving.py
+
+# The same on small sizes: do they still run?
+bench-smoke: setup
+	$(BIN)/python benchmarks/windows.py --quick
+	$(BIN)/python benchmarks/planning.py --quick
+	$(BIN)/python benchmarks/serving.py --quick
 
 # Exact versions with hashes; no index address is written into the files.
 lock:
