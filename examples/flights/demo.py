@@ -50,7 +50,7 @@ def tell_performance(project: Project) -> None:
     """Print how good the stored predictions were, and what acting on them is worth."""
     with Store(project.store_path) as store:
         measured = performance(project, store, MODEL)
-        benefit = benefit_range(project, store, VALUE)
+        benefit = benefit_range(project, store, VALUE, draws=200)
     assert measured is not None and benefit is not None, "the run made outcomes"
     months = list(measured.months)
     print(f"\nPredictions that {MODEL} made for {measured.windows} days it had not seen, and what came true")

@@ -25,7 +25,7 @@ def test_a_run_tells_what_it_did(ran: tuple[Project, Said]) -> None:
     assert said.code == 0, said.err
     assert re.search(r"^\d\d:\d\d:\d\d  run \S+: 38 tasks of 7 nodes$", said.out, re.MULTILINE)
     assert "risk version 2 (champion): " in said.out
-    assert re.search(r"1 +2024-01-04 to 2024-01-06 +2024-01-07 to 2024-01-07 +40 ", said.out)
+    assert re.search(r"1 +2024-01-03 to 2024-01-06 +2024-01-07 to 2024-01-07 +40 ", said.out)
     assert re.search(r"^all +40 +1 +0.5", said.out, re.MULTILINE)
     assert re.search(
         r"^done: 36 windows made, 2 model versions trained; 1,760 rows in ", said.out, re.MULTILINE

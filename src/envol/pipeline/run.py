@@ -111,6 +111,7 @@ class _Run:
         self._observer = observer
         self._records = Records(store.metadata)
         self._stop = threading.Event()
+        self._telling = threading.RLock()  # again by a signal that comes while it is held
         self._order = Order(plan)
         self._result = RunResult(None, "running")
         self._broken: StorageError | None = None
@@ -196,9 +197,10 @@ class _Run:
         result.skipped += len(lost)
         if self._observer:
             rows = outcome.made.rows if outcome.made else 0
-            self._observer.finished(task, self._plan.label(task), outcome.state, rows, outcome.error)
-            for one in lost:
-                self._observer.finished(one, self._plan.label(one), "skipped", 0, None)
+            with self._telling:
+                self._observer.finished(task, self._plan.label(task), outcome.state, rows, outcome.error)
+                for one in lost:
+                    self._observer.finished(one, self._plan.label(one), "skipped", 0, None)
 
     def _record(self, outcome: Outcome) -> TaskRecord:
         slots = self._plan.nodes[outcome.task.node].slots
@@ -218,7 +220,8 @@ class _Run:
     def _note(self, text: str) -> None:
         print(text)  # into the task's log
         if self._observer:
-            self._observer.note(text)
+            with self._telling:
+                self._observer.note(text)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -177,17 +177,22 @@ class Worker:
             trained = train_apart(self._project, node, features, labels, cutoff)
         else:
             parameters = self._project.parameters[node.name].values
-            trained = train(node, features, labels, cutoff=cutoff, parameters=parameters, progress=self._note)
-        backtest = trained.backtest
+            trained = train(
+                node,
+                features,
+                labels,
+                cutoff=cutoff,
+                parameters=parameters,
+                progress=lambda text: self._note(f"{node.name}: {text}"),
+            )
         made = self._made(node, inputs, trained.X.height, "")
         version = self._registry.register(
             trained, fingerprint=made.fingerprint, lineage=lineage, run=self._run
         )
-        self._note(f"{node.name} version {version.version}: {backtest.verdict}")
-        if node.promote == "auto" and backtest.beats_baseline:
-            self._registry.promote(
-                node.name, version.version, by="envol", reason=f"promote=auto: {backtest.verdict}"
-            )
+        self._note(f"{node.name}: registered as version {version.version}")
+        if node.promote == "auto" and trained.backtest.beats_baseline:
+            reason = f"promote=auto: {trained.backtest.verdict}"
+            self._registry.promote(node.name, version.version, by="envol", reason=reason)
         return Done(made._replace(version=version.digest), lineage)
 
     def _made(self, node: Node, inputs: str, rows: int, version: str, quarantined: int = 0) -> Made:
