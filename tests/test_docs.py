@@ -1,8 +1,9 @@
 """The documentation holds: its commands and code run, its links lead somewhere, its references are complete.
 
-In ```console blocks each line that begins with "$ " is run in a shell, and must end with exit code 0, or with the
-number shown below `$ echo $?` where that follows. ```python blocks run in one interpreter a page. All other blocks
-are not run. The tutorial makes the project that the other pages go on with; each leaves it as it found it.
+In ```console blocks each line that begins with "$ " is run in a shell, and must end with exit code 0, or with
+the number shown below `$ echo $?` where that follows. ```python blocks run in Python, those of a page in one
+namespace. All other blocks are not run. The tutorial makes the project that the other pages go on with, over
+fewer days than it says; each page leaves it as it found it.
 
 `python tests/test_docs.py` writes docs/reference/cli.md anew.
 """
@@ -33,6 +34,7 @@ TUTORIAL = DOCS / "tutorial.md"
 WRITTEN = sorted(page for page in DOCS.rglob("*.md") if "decisions" not in page.parts)
 PAGES = [REPOSITORY / "README.md", *WRITTEN]
 PATIENCE = 120
+LAST_DAY = "2025-02-07"  # of the pumps' data: two trainings are enough here
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)")
@@ -83,9 +85,12 @@ class Reader:
         self._port = _free_port()
         self._service: subprocess.Popen[str] | None = None
         self._python: subprocess.Popen[str] | None = None
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("ENVOL_")}
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("ENVOL_")
+        }
         self._environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "ENVOL_PROJECT_END": LAST_DAY,
             "ENVOL_SERVE_PORT": str(self._port),
             "COLUMNS": "120",
         }
@@ -148,7 +153,12 @@ class Reader:
         log = self.folder.parent / "service.log"
         with log.open("w") as output:
             self._service = subprocess.Popen(
-                ["envol", "serve"], cwd=self.folder, env=self._environment, stdout=output, stderr=output, text=True
+                ["envol", "serve"],
+                cwd=self.folder,
+                env=self._environment,
+                stdout=output,
+                stderr=output,
+                text=True,
             )
         until = time.monotonic() + PATIENCE
         while "is served at" not in log.read_text():
@@ -183,7 +193,11 @@ def test_what_a_page_says_can_be_done(page: Path, reader: Reader) -> None:
 def test_the_project_of_the_readme_is_declared_rightly(tmp_path: Path) -> None:
     from envol.project import load_project
 
-    [code] = [block for language, block in _FENCE.findall((REPOSITORY / "README.md").read_text()) if language == "python"]
+    [code] = [
+        block
+        for language, block in _FENCE.findall((REPOSITORY / "README.md").read_text())
+        if language == "python"
+    ]
     (tmp_path / "readme_flights.py").write_text(code)
     (tmp_path / "envol.toml").write_text('[project]\nname = "flights"\nstart = "2013-01-01"\n')
     project = load_project(tmp_path)
@@ -211,7 +225,8 @@ def anchors(page: Path) -> set[str]:
 
 def test_the_site_lists_every_page() -> None:
     listed = set(re.findall(r"[\w/-]+\.md", (REPOSITORY / "mkdocs.yml").read_text()))
-    assert listed == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    assert listed >= {str(page.relative_to(DOCS)) for page in WRITTEN}
+    assert all((DOCS / page).is_file() for page in listed)
 
 
 def test_every_key_of_the_configuration_is_described() -> None:
@@ -251,8 +266,13 @@ def test_the_commands_are_described_as_they_are() -> None:
 def cli_page() -> str:
     """docs/reference/cli.md, out of what each verb says of itself."""
     overview = _help()
-    verbs = re.findall(r"^  (\w+)  +\S", overview.partition("Commands:\n")[2].partition("\n\n")[0], re.MULTILINE)
-    parts = ["# Commands\n", "What `envol VERB --help` prints. Exit codes are in [errors](errors.md#exit-codes).\n"]
+    verbs = re.findall(
+        r"^  (\w+)  +\S", overview.partition("Commands:\n")[2].partition("\n\n")[0], re.MULTILINE
+    )
+    parts = [
+        "# Commands\n",
+        "What `envol VERB --help` prints. Exit codes are in [errors](errors.md#exit-codes).\n",
+    ]
     parts.append(f"```text\n{overview}```\n")
     for verb in verbs:
         parts.append(f"## envol {verb}\n\n```text\n{_help(verb)}```\n")

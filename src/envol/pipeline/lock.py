@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from envol.errors import BusyError, StorageError
+from envol.storage import make_folder
 
 FILE_NAME = "run.lock"
 
@@ -19,11 +20,10 @@ def run_lock(store_path: Path) -> Iterator[None]:
 
     Raises:
         BusyError: another process holds it.
-        StorageError: the lock file cannot be written.
+        StorageError: the store or its lock file cannot be written.
     """
-    path = store_path / FILE_NAME
+    path = make_folder(store_path) / FILE_NAME
     try:
-        store_path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise StorageError(

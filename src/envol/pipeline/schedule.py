@@ -103,6 +103,7 @@ class Schedule:
         return min(self.slots[name].ready_until for name in tables)
 
     def _first_instant(self, node: Node) -> datetime:
+        """Where the node's windows begin: predictions, and what reads them, at the first cutoff."""
         if isinstance(node, Predictions):
             return node.model.train.after(self._project.start)
         if node.inputs and not isinstance(node, Source):
