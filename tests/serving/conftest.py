@@ -156,9 +156,9 @@ def root(template: Path, tmp_path: Path) -> Path:
 def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A service for tests that leave it as it is: bodies up to 20,000 bytes, one prediction at a time."""
     copy = Path(shutil.copytree(template, tmp_path_factory.mktemp("shared") / "airport"))
-    arguments = ["--body-limit", "20000", "--threads", "1", "--queue", "2"]
-    environment = {"GATE": str(copy / "gate")}
-    with ServerProcess(copy, arguments=arguments, environment=environment, log=copy / "serve.log") as server:
+    environment = {"GATE": str(copy / "gate"), "ENVOL_SERVE_BODY_LIMIT": "20000"}
+    environment |= {"ENVOL_SERVE_THREADS": "1", "ENVOL_SERVE_QUEUE": "2"}
+    with ServerProcess(copy, environment=environment, log=copy / "serve.log") as server:
         yield server
 
 

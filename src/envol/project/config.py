@@ -47,10 +47,18 @@ class RunSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class ServeSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """[serve]: where the prediction service listens; port 0 takes a free one."""
+    """[serve]: where the prediction service listens, and its limits.
+
+    `port` 0 takes a free one. `body_limit` is the largest body of a request in bytes, `threads` how many
+    predictions are computed side by side (0: one a core), `queue` how many requests may be computed or wait
+    for it; more are answered 503.
+    """
 
     host: Text = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    body_limit: Annotated[int, msgspec.Meta(ge=1)] = 16 * 1024 * 1024
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    queue: Annotated[int, msgspec.Meta(ge=1)] = 128
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from envol.serving.predictions import Prediction, PredictionLog
 
 if TYPE_CHECKING:
-    from envol.serving.app import App, Settings, create_app
+    from envol.serving.app import App, create_app
     from envol.serving.models import Champions, Served
     from envol.serving.process import ServerProcess
     from envol.serving.server import serve
@@ -20,7 +20,6 @@ __all__ = [
     "PredictionLog",
     "Served",
     "ServerProcess",
-    "Settings",
     "create_app",
     "serve",
 ]
@@ -30,7 +29,6 @@ _LATER = {
     "Champions": "models",
     "Served": "models",
     "ServerProcess": "process",
-    "Settings": "app",
     "create_app": "app",
     "serve": "server",
 }

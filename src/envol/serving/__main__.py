@@ -9,25 +9,20 @@ from pathlib import Path
 
 from envol.errors import EnvolError
 from envol.project import load_project
-from envol.serving.app import Settings
 from envol.serving.server import serve
 from envol.storage import Store
 
 
 def main() -> int:
     """Serve until a signal; returns the exit code."""
-    defaults = Settings()
     parser = argparse.ArgumentParser(prog="python -m envol.serving", description=__doc__)
     parser.add_argument("project", type=Path, help="folder of envol.toml")
     parser.add_argument("--host", help="address to listen at")
     parser.add_argument("--port", type=int, help="port to listen at; 0 takes a free one")
     parser.add_argument("--ready-file", type=Path, help="gets the address and the process id as JSON")
-    parser.add_argument("--body-limit", type=int, default=defaults.body_limit, help="largest body in bytes")
-    parser.add_argument("--threads", type=int, default=defaults.threads, help="predictions side by side")
-    parser.add_argument("--queue", type=int, default=defaults.queue, help="requests that may wait")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = Settings(given.body_limit, given.threads, given.queue)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("envol").setLevel(logging.INFO)  # of other libraries only warnings
     try:
         project = load_project(given.project)
         with Store(project.store_path) as store:
@@ -36,7 +31,6 @@ def main() -> int:
                 store,
                 given.host,
                 given.port,
-                settings=settings,
                 ready_file=given.ready_file,
                 announce=lambda line: print(line, flush=True),
             )

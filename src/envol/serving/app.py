@@ -10,10 +10,10 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from envol.errors import StorageError
+from envol.project.config import ServeSection
 from envol.serving.describe import describe, readiness
 from envol.serving.http import (
     HttpError,
@@ -40,31 +40,16 @@ _RETRY_AFTER = ((b"retry-after", b"1"),)
 _MODEL_PATH = re.compile(r"/models/([^/]+)(/predict)?")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Limits of the service.
-
-    Args:
-        body_limit: largest body of a request in bytes.
-        threads: how many predictions are computed side by side; 0 means one a core.
-        queue: how many requests may be computed or wait for it; more are answered 503.
-    """
-
-    body_limit: int = 16 * 1024 * 1024
-    threads: int = 0
-    queue: int = 128
-
-
 class App:
     """The application; `close` after the last request."""
 
-    def __init__(self, champions: Champions, log: PredictionLog, title: str, settings: Settings) -> None:
+    def __init__(self, champions: Champions, log: PredictionLog, title: str, limits: ServeSection) -> None:
         self._champions = champions
         self._log = log
         self._title = title
-        self._settings = settings
+        self._limits = limits
         self._predictor = Predictor(log)
-        self._pool = ThreadPoolExecutor(settings.threads or os.cpu_count() or 1, "predict")
+        self._pool = ThreadPoolExecutor(limits.threads or os.cpu_count() or 1, "predict")
         self._pending = 0
         self._routes: dict[str, Callable[[Scope], Awaitable[Response]]] = {
             "/": self._page,
@@ -118,8 +103,8 @@ class App:
                 headers=_RETRY_AFTER,
             )
         require_json(scope)
-        body = await read_body(scope, receive, self._settings.body_limit)
-        if self._pending >= self._settings.queue:
+        body = await read_body(scope, receive, self._limits.body_limit)
+        if self._pending >= self._limits.queue:
             raise HttpError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "overloaded",
@@ -160,7 +145,7 @@ class App:
         return json_response({"models": [describe(served) for served in self._champions.models.values()]})
 
     async def _openapi(self, scope: Scope) -> Response:
-        return json_response(openapi(self._title, self._champions.models.values(), self._settings.body_limit))
+        return json_response(openapi(self._title, self._champions.models.values(), self._limits.body_limit))
 
     async def _page(self, scope: Scope) -> Response:
         host = (header(scope, b"host") or b"127.0.0.1").decode("latin-1")
@@ -185,10 +170,10 @@ class App:
 
 
 def create_app(
-    champions: Champions, log: PredictionLog, title: str = "Envol", settings: Settings | None = None
+    champions: Champions, log: PredictionLog, title: str = "Envol", limits: ServeSection | None = None
 ) -> App:
     """The ASGI application; the caller starts and stops the champions, and closes the log after the app."""
-    return App(champions, log, title, settings or Settings())
+    return App(champions, log, title, limits or ServeSection())
 
 
 def _allow(scope: Scope, methods: Sequence[str]) -> None:

@@ -24,7 +24,8 @@ _PAGE = Template("""<!doctype html>
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 0 0 .3rem; }
 section { border: 1px solid var(--line); border-radius: .5rem; padding: 1rem; margin: 1rem 0; }
-pre { overflow-x: auto; padding: .75rem; border-radius: .4rem; font-size: .85rem;
+pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .75rem 0 0; padding: .75rem;
+      border-radius: .4rem; font-size: .85rem;
       background: color-mix(in srgb, currentColor 7%, transparent); }
 p { margin: .3rem 0; overflow-wrap: anywhere; }
 .warning { border-left: .25rem solid #d97706; padding-left: .6rem; }

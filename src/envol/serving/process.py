@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -30,7 +30,6 @@ class ServerProcess:
         root: the project's folder.
         host: address to listen at.
         port: port to listen at; 0 takes a free one.
-        arguments: further arguments of `python -m envol.serving`.
         environment: variables over those of this process.
         log: file that gets the service's output; a temporary one when left out.
         patience: seconds to wait for its start, and for its end before it is killed.
@@ -42,7 +41,6 @@ class ServerProcess:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
         patience: float = 60.0,
@@ -58,7 +56,6 @@ class ServerProcess:
             "--port",
             str(port),
         ]
-        self._command += arguments
         self._environment = os.environ | dict(environment or {})
         self._given_log = log
         self._patience = patience

@@ -17,7 +17,7 @@ import uvicorn
 from envol.errors import StorageError, UserError
 from envol.project.clock import SystemClock
 from envol.registry import Registry
-from envol.serving.app import Settings, create_app
+from envol.serving.app import create_app
 from envol.serving.models import Champions
 from envol.serving.predictions import PredictionLog
 
@@ -38,7 +38,6 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     *,
-    settings: Settings | None = None,
     announce: Callable[[str], None] = print,
     ready_file: Path | None = None,
 ) -> None:
@@ -49,7 +48,6 @@ def serve(
         store: holds the registry and the prediction log.
         host: address to listen at; "0.0.0.0" means all of the machine's.
         port: port to listen at; 0 takes a free one.
-        settings: limits of the service.
         announce: gets the lines that say where the service is, once it answers.
         ready_file: once the service answers, gets {"url": ..., "pid": ...} as JSON; gone after the end.
 
@@ -69,7 +67,7 @@ def serve(
         stack.callback(champions.stop)
         log = PredictionLog.in_store(project.store_path)
         stack.callback(log.close)
-        app = create_app(champions, log, project.name, settings)
+        app = create_app(champions, log, project.name, project.config.serve)
         stack.callback(app.close)
 
         def ready() -> None:
@@ -158,6 +156,10 @@ def _announce(announce: Callable[[str], None], name: str, url: str, champions: C
             announce(
                 f"  {served.name} version {served.package.version}: POST {url}/models/{served.name}/predict"
             )
+    if not champions.models:
+        announce(
+            "  no model is registered yet; envol run trains the project's models, and they are served then"
+        )
     announce(f"  description {url}/openapi.json, state {url}/ready; stop with Ctrl-C")
 
 
