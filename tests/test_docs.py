@@ -82,6 +82,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._log = folder / "service.log"
         self._port = _free_port()
         self._service: subprocess.Popen[str] | None = None
         self._python: subprocess.Popen[str] | None = None
@@ -150,8 +151,7 @@ class Reader:
         assert not error, f"{page}:\n{code}\n{error}"
 
     def _serve(self) -> None:
-        log = self.folder.parent / "service.log"
-        with log.open("w") as output:
+        with self._log.open("w") as output:
             self._service = subprocess.Popen(
                 ["envol", "serve"],
                 cwd=self.folder,
@@ -161,14 +161,14 @@ class Reader:
                 text=True,
             )
         until = time.monotonic() + PATIENCE
-        while "is served at" not in log.read_text():
-            assert self._service.poll() is None and time.monotonic() < until, log.read_text()
+        while "is served at" not in self._log.read_text():
+            assert self._service.poll() is None and time.monotonic() < until, self._log.read_text()
             time.sleep(0.05)
 
     def _stop_serving(self) -> None:
         if self._service is not None:
             self._service.send_signal(signal.SIGINT)
-            assert self._service.wait(PATIENCE) == 0
+            assert self._service.wait(PATIENCE) == 0, self._log.read_text()
             self._service = None
 
 
