@@ -204,3 +204,23 @@ def test_a_damaged_catalog_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot be opened: it is damaged") as caught:
         Lake(tmp_path)
     assert "restore" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda file: file.write_bytes(b""), "it is damaged"),
+        (lambda file: file.write_bytes(b"no Parquet at all"), "it is damaged"),
+        (lambda file: file.unlink(), "one of its files is gone"),
+    ],
+)
+def test_a_damaged_file_of_a_table_is_named(
+    tmp_path: Path, day: Day, damage: Callable[[Path], object], told: str
+) -> None:
+    with closing(Lake(tmp_path)) as lake:
+        lake.replace({"t": pl.DataFrame({"x": [1.5]})}, day(0), node="t", fingerprint="f")
+    [file] = tmp_path.rglob("*.parquet")
+    damage(file)
+    with closing(Lake(tmp_path)) as lake, pytest.raises(StorageError, match=told) as caught:
+        lake.read("t")
+    assert file.name in str(caught.value) and "restore the folder from a backup" in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -116,6 +117,21 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
         Metadata(path)
     with pytest.raises(StorageError, match="may not be opened"):
         Metadata(tmp_path / "missing" / "m.sqlite")
+
+
+def test_a_disk_that_is_full_already_is_named(tmp_path: Path) -> None:
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small disk takes root")
+    try:
+        Metadata(tmp_path / "m.sqlite").close()
+        with pytest.raises(OSError, match="No space left"):
+            (tmp_path / "filling").write_bytes(bytes(2_000_000))
+        with pytest.raises(StorageError, match=r"m\.sqlite cannot be read: its disk is full") as caught:
+            Metadata(tmp_path / "m.sqlite")
+        assert "free space" in str(caught.value)
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
 def test_a_full_disk_is_named_and_keeps_what_was_committed(tmp_path: Path) -> None:

@@ -9,11 +9,22 @@ from envol.storage.store import Store
 if TYPE_CHECKING:
     from envol.storage import tables
     from envol.storage.artifacts import Artifacts
+    from envol.storage.disk import make_folder
     from envol.storage.lake import Lake
     from envol.storage.metadata import Metadata
     from envol.storage.records import Commit, Compaction, TableInfo
 
-__all__ = ["Artifacts", "Commit", "Compaction", "Lake", "Metadata", "Store", "TableInfo", "tables"]
+__all__ = [
+    "Artifacts",
+    "Commit",
+    "Compaction",
+    "Lake",
+    "Metadata",
+    "Store",
+    "TableInfo",
+    "make_folder",
+    "tables",
+]
 
 _MODULES = {
     "Artifacts": "artifacts",
@@ -22,6 +33,7 @@ _MODULES = {
     "Lake": "lake",
     "Metadata": "metadata",
     "TableInfo": "records",
+    "make_folder": "disk",
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import random
-import shutil
 import sysconfig
 import threading
 import time
@@ -18,19 +17,20 @@ from typing import TypeVar
 import duckdb
 
 from envol.errors import EnvolError, NotFoundError, StorageError, UserError
+from envol.storage.disk import is_full
 
 CATALOG = "lake.sqlite"
 TABLES = "tables"
 META = "__ducklake_metadata_lake"
 """Name under which DuckLake attaches the catalog itself."""
 BUSY_SECONDS = 60.0
-_LITTLE_BYTES = 100_000
 _LOCK = "lake.lock"
 _EXTENSIONS = ("sqlite_scanner", "ducklake")
 _TRANSIENT = ("database is locked", "database table is locked", "conflict", "retry count")
 _FULL = ("no space left", "disk is full", "file too large", "disk quota")
 _FORBIDDEN = ("permission denied", "readonly database", "read-only file system", "unable to open database")
 _DAMAGED = ("malformed", "not a database", "no magic bytes", "corrupt")
+_GONE = ("no such file", "no files found")
 
 OPTIONS = {
     # Smaller than DuckDB's 122,880 rows: one window is read out of a merged file in less time.
@@ -238,19 +238,15 @@ def _packaged(extension: str) -> Path:
 def _explanation(text: str, folder: Path) -> tuple[str, str]:
     lower = text.lower()
     # A SQLite that cannot make its small shared file says "disk I/O error", and not that the disk is full.
-    if any(word in lower for word in _FULL) or _is_full(folder):
+    if any(word in lower for word in _FULL) or is_full(folder):
         return "its disk is full", f"free space on the disk of {folder}"
     if any(word in lower for word in _FORBIDDEN):
         return "its files may not be opened or written", f"check the permissions of {folder}"
-    if any(word in lower for word in _DAMAGED):
+    unreadable = ".parquet" in lower and ("invalid" in lower or "too small" in lower)
+    if unreadable or any(word in lower for word in _DAMAGED):
         return f"it is damaged ({text.splitlines()[0]})", "restore the folder from a backup"
+    if any(word in lower for word in _GONE) and ".parquet" in lower:
+        return f"one of its files is gone ({text.splitlines()[0]})", "restore the folder from a backup"
     if any(word in lower for word in _TRANSIENT):
         return "another program keeps it locked", "find the program that writes to it, or end it"
     return text.split("\n\nStack Trace")[0], f"check the space and the permissions of {folder}"
-
-
-def _is_full(folder: Path) -> bool:
-    try:
-        return shutil.disk_usage(folder).free < _LITTLE_BYTES
-    except OSError:
-        return False

@@ -13,6 +13,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from envol.errors import StorageError
+from envol.storage.disk import is_full
 from envol.storage.tables import REVISION
 
 FILE_NAME = "metadata.sqlite"
@@ -110,7 +111,8 @@ class Metadata:
 
 def _explanation(name: str, folder: Path) -> tuple[str, str]:
     """What a SQLite error name means and what to do; empty for errors that are a mistake in the code."""
-    if name == "SQLITE_FULL":
+    # Where SQLite cannot make its shared file, it says that the disk failed, and not that it is full.
+    if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and is_full(folder)):
         return "its disk is full", f"free space on the disk of {folder}"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return "another process holds it", "find the process that keeps it open, or end it"

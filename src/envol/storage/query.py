@@ -98,7 +98,10 @@ class Reader:
         if kind == duckdb.StatementType.EXPLAIN:
             return self._check(cursor, _EXPLAIN.sub("", query, count=1))
         if kind != duckdb.StatementType.SELECT:
-            raise UserError(f"queries only read, and this one is a {kind.name} statement", remedy=_READ_ONLY)
+            article = "an" if kind.name[0] in "AEIOU" else "a"
+            raise UserError(
+                f"queries only read, and this one is {article} {kind.name} statement", remedy=_READ_ONLY
+            )
         tree = json.loads(cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0][0])
         if tree["error"]:
             raise UserError("this kind of statement is not for queries", remedy=_READ_ONLY)

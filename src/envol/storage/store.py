@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from envol.errors import StorageError
+from envol.storage.disk import make_folder
 
 if TYPE_CHECKING:
     from envol.storage.artifacts import Artifacts
@@ -79,11 +79,4 @@ class Store:
         self.close()
 
     def _folder(self) -> Path:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"the store {self.path} cannot be made: {error.strerror}",
-                remedy=f"check the space and the permissions of {self.path.parent}",
-            ) from error
-        return self.path
+        return make_folder(self.path)
