@@ -24,7 +24,14 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from envol.errors import CorruptArtifactError, DataError, LockMismatchError, ProjectError, StorageError
+from envol.errors import (
+    CorruptArtifactError,
+    DataError,
+    LockMismatchError,
+    NotFoundError,
+    ProjectError,
+    StorageError,
+)
 from envol.registry import Package, Registry
 from envol.registry.bundle import sources
 from envol.registry.package import write_package
@@ -341,8 +348,10 @@ def test_a_corrupted_package_is_never_unpickled(store: Store, trained: Trained, 
     pickled = (folder / "model.pkl").read_bytes()
 
     def refused() -> None:
-        with pytest.raises(CorruptArtifactError, match=folder.name):
+        with pytest.raises(CorruptArtifactError, match=folder.name) as caught:
             registry.load("delay_risk", 1)
+        assert "the package of delay_risk version 1 cannot be used" in caught.value.message
+        assert "envol run --node delay_risk --rerun" in (caught.value.remedy or "")
         assert not exploded.exists()
 
     (folder / "model.pkl").write_bytes(pickle.dumps(Bomb(exploded)))
@@ -362,6 +371,13 @@ def test_a_corrupted_package_is_never_unpickled(store: Store, trained: Trained, 
     refused()
     (folder / "added.py").unlink()
     registry.load("delay_risk", 1)
+
+
+def test_a_package_that_is_gone_is_named(store: Store, trained: Trained) -> None:
+    shutil.rmtree(in_store(store, trained))
+    with pytest.raises(NotFoundError, match="the package of delay_risk version 1 cannot be used") as caught:
+        Registry(store, _Never()).load("delay_risk", 1)
+    assert "envol run --node delay_risk --rerun" in (caught.value.remedy or "")
 
 
 def test_a_corrupted_package_does_not_stand_in_for_a_new_one(store: Store, trained: Trained) -> None:

@@ -113,6 +113,6 @@ def previous_champion(model: str, history: Sequence[AliasChange]) -> int:
         else:
             stack.append(change.version)
     if len(stack) < 2:
-        had = f"never had another champion than version {stack[0]}" if stack else "has no champion"
+        had = f"had no champion before version {stack[0]}" if stack else "has no champion"
         raise NotFoundError(f"{model} {had}", remedy="promote a version instead")
     return stack[-2]

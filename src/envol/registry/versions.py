@@ -161,9 +161,25 @@ class Registry:
             LockMismatchError: this environment breaks its lock.
         """
         version = self.get(model, version_or_alias)
-        folder = self._store.artifacts.get(version.digest)
+        folder = self.folder(version)
         scorer = load_scorer(folder, f"{model} version {version.version}")
         return Package(version.version, version.digest, folder, scorer)
+
+    def folder(self, version: Version) -> Path:
+        """The package of a version as a folder, its files verified; it must not be changed.
+
+        Raises:
+            NotFoundError: its package is gone.
+            CorruptArtifactError: its files are not those that were stored.
+        """
+        try:
+            return self._store.artifacts.get(version.digest)
+        except (CorruptArtifactError, NotFoundError) as error:
+            raise type(error)(
+                f"the package of {version.model} version {version.version} cannot be used: {error.message}",
+                remedy="restore that folder from a backup, or train the model again: "
+                f"envol run --node {version.model} --rerun",
+            ) from error
 
     def champion_at_most(self, model: str, cutoff_epoch: int) -> int | None:
         """The version to predict a window with that starts at `cutoff_epoch` (seconds since 1970 UTC).
