@@ -145,6 +145,17 @@ def test_what_is_not_one_number_a_row_is_refused(result: Any) -> None:
     assert caught.value.node == "worth"
 
 
+def test_how_many_numbers_of_which_type_came_instead_is_told() -> None:
+    for result, told in (
+        (pl.Series(["a", "b"]), "a polars Series of 2 x String,"),
+        (np.array([1.5]), "a numpy ndarray of 1 x float64,"),
+        (pd.Series([1, 2, 3]), "a pandas Series of 3 x int64,"),
+        ([1], "a list,"),
+    ):
+        with pytest.raises(ProjectError, match=told):
+            to_numbers(result, 2, "worth")
+
+
 def test_none_is_refused_without_rows_too() -> None:
     with pytest.raises(ProjectError, match="None"):
         to_numbers(None, 0, "worth")

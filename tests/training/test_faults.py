@@ -118,7 +118,7 @@ def first(column: str, value: Any) -> pl.Expr:
             DataError,
             "no labelled rows of departures in the training range 2013-02-10..2013-04-10; "
             "0 rows have no label, 1,800 have null as late",
-            "check that their id agree",
+            "check how arrivals makes the column late: it is null there",
         ),
         (
             {},

@@ -80,11 +80,19 @@ def to_numbers(result: Any, rows: int, node: str) -> pl.Series:
         return series.cast(pl.Float64)
     if len(series) != rows or not series.dtype.is_numeric():
         raise ProjectError(
-            f"the function returned {_described(result)}, not one number for each of the {rows} outcomes",
+            f"the function returned {_described(result)}{_contents(result)}, "
+            f"not one number for each of the {rows} outcomes",
             node=node,
             remedy="return a series of numbers as long as the outcomes",
         )
     return series.cast(pl.Float64)
+
+
+def _contents(result: Any) -> str:
+    """How many values of which type a series holds; nothing for what is no series."""
+    shape: tuple[int, ...] = getattr(result, "shape", ())
+    dtype = getattr(result, "dtype", None)
+    return f" of {shape[0]:,} x {dtype}" if len(shape) == 1 and dtype is not None else ""
 
 
 def _described(result: Any) -> str:

@@ -102,11 +102,16 @@ def training_rows(model: Model, examples: Examples, *, cutoff: datetime) -> tupl
         found = (
             f"the last labelled row is of {_date(examples.starts[-1], cutoff)}" if len(examples.y) else lost
         )
+        remedy = (
+            f"run {model.features} and {model.labels} for that range, or check that their "
+            f"{_listed(model.key)} agree"
+        )
+        if not len(examples.y) and examples.null_targets > examples.unlabelled:
+            remedy = f"check how {model.labels} makes the column {model.target}: it is null there"
         raise DataError(
             f"no labelled rows of {model.features} in the training range {span_text(start, cutoff)}; {found}",
             node=model.name,
-            remedy=f"run {model.features} and {model.labels} for that range, or check that their "
-            f"{_listed(model.key)} agree",
+            remedy=remedy,
         )
     if examples.task != "regression" and y.n_unique() < 2:
         raise DataError(
