@@ -50,7 +50,7 @@ def test_a_wrong_declaration_is_told(project: Project, old: str, new: str, parts
 
 def test_a_function_that_returns_the_wrong_type(project: Project) -> None:
     project.write(LONE.replace("return pl.DataFrame(", "return dict("))
-    _clear(project.envol("run"), 1, "node readings", "window 2024-01-01", "dict", "-> ")
+    _clear(project.envol("run"), 2, "node readings", "window 2024-01-01", "dict", "-> ")
 
 
 def test_a_missing_column(project: Project) -> None:

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pytest
 from cli.machines import ENVOL, Project, Said
 
 
@@ -67,6 +68,30 @@ def test_query_in_three_formats(ran: tuple[Project, Said]) -> None:
     assert project.envol("query", "select 'nan'::double as x", "--json").json == [{"x": None}]
     none = project.envol("query", "select * from readings where heat > 9")
     assert none.code == 0 and "0 rows" in none.out
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_screen_leaves_columns_out_rather_than_squeezing_them(
+    ran: tuple[Project, Said], width: int
+) -> None:
+    project, _ = ran
+    for words in (["models"], ["models", "risk"], ["models", "risk", "2"], ["status"], ["plan"]):
+        said = project.envol(*words, COLUMNS=str(width))
+        assert said.code == 0
+        for line in said.out.splitlines():
+            assert len(line) <= width or line.startswith("digest")
+    listed = project.envol("models", COLUMNS=str(width)).out
+    assert "risk " in listed and "version" in listed
+    assert "baseline" not in project.envol("models", COLUMNS="50").out
+
+
+def test_a_query_on_a_narrow_screen_names_the_columns_it_has_no_room_for(ran: tuple[Project, Said]) -> None:
+    project, _ = ran
+    sql = "select 1 as aa, repeat('x', 99) as bb, 3 as cc, 4 as dd, 5 as ee from readings limit 1"
+    narrow = project.envol("query", sql, COLUMNS="30").out
+    assert max(map(len, narrow.splitlines())) <= 40 and "xxx…" in narrow
+    assert "no room for dd, ee: --csv shows all" in narrow
+    assert "no room" not in project.envol("query", sql, COLUMNS="100").out
 
 
 def test_compact_keeps_every_row(project: Project) -> None:

@@ -17,7 +17,7 @@ SOME_FAIL = LONE.replace(
     '    if window.start.day in (3, 4):\n        print("looking at", window.key)\n'
     '        raise OSError("the sensor is away")\n    heat =',
 )
-MANY_FAIL = LONE.replace("    heat =", '    raise OSError("away")\n    heat =')
+MANY_FAIL = LONE.replace("    heat =", "    raise OSError(window.key)\n    heat =")
 
 
 def test_a_run_tells_what_it_did(ran: tuple[Project, Said]) -> None:
@@ -111,9 +111,43 @@ def test_many_failures_are_counted(project: Project) -> None:
     assert "and 10 failures more: envol runs " in summary
 
 
+def test_failures_that_say_the_same_are_told_once(project: Project) -> None:
+    project.write(LONE.replace("    heat =", '    raise OSError("away")\n    heat ='))
+    said = project.envol("run")
+    assert said.code == 1
+    summary = said.out[said.out.rindex("failed: node readings") :]
+    assert summary.startswith(
+        "failed: node readings, window 2024-01-01 and 7 more: readings raised OSError: away"
+    )
+    assert "failed: 0 windows made, 8 failed" in summary
+
+
+def test_failures_that_only_the_user_can_mend_end_with_2(project: Project) -> None:
+    project.write(LONE.replace("return pl.DataFrame(", "return dict("))
+    assert project.envol("run").code == 2
+    either = "return (dict if window.start.day == 1 else pl.DataFrame)("
+    project.write(
+        LONE.replace("return pl.DataFrame(", either).replace(
+            "    heat =", '    if window.start.day == 2:\n        raise OSError("away")\n    heat ='
+        )
+    )
+    assert project.envol("run").code == 1
+
+
 def test_rows_in_quarantine_are_shown(project: Project) -> None:
     project.write(LONE.replace("uniform(0, 1, 40)", "uniform(-0.5, 1, 40)"))
-    assert project.envol("run").code == 0
+    said = project.envol("run")
+    assert said.code == 0
+    told = re.search(
+        r'^readings: (\d+) rows in quarantine: envol query "select \* from readings_quarantine"$',
+        said.out,
+        re.MULTILINE,
+    )
+    assert told and 320 - int(told[1]) == project.envol(
+        "query", "select * from readings", "--json"
+    ).out.count("key")
+    again = project.envol("run", "--node", "readings", "--rerun", "--json").json
+    assert again["quarantined"] == {"readings": int(told[1])}
     planned, status = project.envol("plan").out, project.envol("status").out
     assert re.search(r"\d+ rows in 8 windows", planned) and "quarantine" in status
     broken = project.envol("query", "select heat, broken_rule from readings_quarantine", "--json").json

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envol.cli.output import metric, table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from envol.cli.output import Table
     from envol.registry import Version
     from envol.storage import Store
+
+
+def package_folder(store: Store, version: Version) -> Path:
+    """The verified package of a version, as a folder."""
+    from envol.project.clock import SystemClock
+    from envol.registry import Registry
+
+    return Registry(store, SystemClock()).folder(version)
 
 
 def stored_backtest(store: Store, version: Version) -> dict[str, Any]:
     """The backtest of a version with its folds, as JSON, read from its package without unpickling it."""
     from envol.registry.loader import read_manifest
 
-    found: dict[str, Any] = read_manifest(store.artifacts.get(version.digest))["backtest"]
+    found: dict[str, Any] = read_manifest(package_folder(store, version))["backtest"]
     return found
 
 
@@ -29,7 +37,16 @@ def backtest_table(backtest: Mapping[str, Any]) -> Table:
 
     name = MAIN[backtest["task"]]
     spans = ("trained on", "evaluated on")
-    rows = table("fold", *spans, "rows", name, "baseline", right=("rows",), wrap=spans)
+    rows = table(
+        "fold",
+        *spans,
+        "rows",
+        name,
+        "baseline",
+        right=("rows",),
+        wrap=spans,
+        spare=("trained on", "baseline"),
+    )
     for fold in backtest["folds"]:
         rows.add_row(
             str(fold["number"]),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from envol.cli.options import JsonOption, ProjectOption, opened
-from envol.cli.output import console, count, print_json, size
+from envol.cli.output import GAP, console, count, print_json, size
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 50
 LONGEST_VALUE = 60
+LEAST_WIDTH = 10
+"""Characters that a column is not made narrower than."""
 
 
 def query(
@@ -90,23 +93,46 @@ def compact(
 
 def _print(out: Console, frame: pl.DataFrame, limit: int) -> None:
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
+    cells = {name: [_cell(value) for value in frame[name].head(limit)] for name in frame.columns}
+    natural = [max(map(cell_len, (name, _label(frame.schema[name]), *cells[name]))) for name in frame.columns]
+    widths = _widths(natural, out.width)
     rows = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-    for name, dtype in frame.schema.items():
+    for name, width in zip(frame.columns, widths, strict=False):
+        dtype = frame.schema[name]
         rows.add_column(
             Text.assemble((name, "bold"), "\n", (_label(dtype), "dim not bold")),
             justify="right" if dtype.is_numeric() else "left",
             overflow="ellipsis",
-            no_wrap=dtype.is_numeric() or dtype.is_temporal(),
+            no_wrap=True,
+            width=width,
         )
-    for row in frame.head(limit).iter_rows():
-        rows.add_row(*map(_cell, row))
+    shown = list(cells)[: len(widths)]
+    for texts in zip(*(cells[name] for name in shown), strict=True):
+        rows.add_row(*texts)
     if frame.width:
         out.print(rows)
+    if len(shown) < frame.width:
+        out.print(f"\nno room for {', '.join(frame.columns[len(shown) :])}: --csv shows all", soft_wrap=True)
     rest = "" if frame.height <= limit else f", {limit:,} shown: --limit {frame.height} shows all"
     out.print(f"\n{count(frame.height, 'row')}{rest}")
+
+
+def _widths(natural: Sequence[int], room: int) -> list[int]:
+    """Widths of the columns, or of as many of the first as there is room for; the widest give way."""
+    widths = [min(width, room) for width in natural]
+    while len(widths) > 1 and _whole([min(width, LEAST_WIDTH) for width in widths]) > room:
+        widths.pop()
+    while _whole(widths) > room and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _whole(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
 
 
 def _label(dtype: pl.DataType) -> str:

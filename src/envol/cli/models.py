@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from rich.console import Console
-    from rich.table import Table
 
+    from envol.cli.output import Table
     from envol.registry import AliasChange, Registry, Version
     from envol.storage import Store
 
@@ -149,7 +148,7 @@ def _show_versions(versions: list[Version], zone: tzinfo, json: bool) -> None:
 
 def _version_rows(versions: list[Version], zone: tzinfo, *, wide: bool) -> Table:
     headers = ["model", "version", "cutoff", "backtest", "baseline", "aliases", *["made"] * wide]
-    rows = table(*headers, right=("version",))
+    rows = table(*headers, right=("version",), spare=("baseline", "cutoff"))
     for one in versions:
         main = one.metrics["main"] or ""
         rows.add_row(
@@ -186,10 +185,10 @@ def _show_model(registry: Registry, name: str, zone: tzinfo, json: bool) -> None
 
 
 def _show_version(store: Store, version: Version, zone: tzinfo, json: bool) -> None:
-    from envol.cli.backtest import stored_backtest
+    from envol.cli.backtest import package_folder, stored_backtest
     from envol.registry.loader import read_manifest
 
-    manifest = read_manifest(store.artifacts.get(version.digest))
+    manifest = read_manifest(package_folder(store, version))
     backtest = stored_backtest(store, version)
     if json:
         print_json({**described(version), "signature": manifest["signature"], "backtest": backtest})
@@ -246,9 +245,10 @@ def _some(categories: list[str]) -> str:
 
 
 def _show_card(store: Store, version: Version) -> None:
+    from envol.cli.backtest import package_folder
     from envol.registry.package import CARD
 
-    path: Path = store.artifacts.get(version.digest) / CARD
+    path = package_folder(store, version) / CARD
     print(path.read_text(encoding="utf-8").rstrip("\n"))
 
 

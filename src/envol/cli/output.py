@@ -9,13 +9,17 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.table import Table
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.text import Text
 
 WIDE = 200
 """Columns where the output is no terminal: tables take what they need, and no line is broken."""
 NARROW = 110
 """Below so many columns, tables leave out what helps least."""
+BROKEN_WIDTH = 10
+"""Characters that a column needs whose texts can be broken."""
+GAP = 3
+"""Characters between two columns."""
 STATES = {"done": "green", "failed": "red", "crashed": "red", "running": "cyan", "cancelled": "yellow"}
 """Colours of the states of runs and tasks."""
 
@@ -33,25 +37,63 @@ def console(stream: TextIO | None = None) -> Console:
     return PlainConsole(file=file, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
-def table(*columns: str, right: Sequence[str] = (), wrap: Sequence[str] = ()) -> Table:
+class Table:
+    """Rows under a header, which take the room there is (see `table`)."""
+
+    def __init__(
+        self, columns: Sequence[str], right: Sequence[str], wrap: Sequence[str], spare: Sequence[str]
+    ) -> None:
+        self._columns, self._right, self._wrap, self._spare = list(columns), right, wrap, spare
+        self._rows: list[tuple[Sequence[str | Text], str | None]] = []
+
+    def add_row(self, *cells: str | Text, style: str | None = None) -> None:
+        """Add a row with a cell for each column."""
+        self._rows.append((cells, style))
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table as Grid
+
+        shown = self._fitting(options.max_width)
+        grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+        for number in shown:
+            column = self._columns[number]
+            grid.add_column(
+                column,
+                justify="right" if column in self._right else "left",
+                no_wrap=number > 0 and column not in self._wrap,
+                overflow="fold",
+                header_style="bold",
+            )
+        for cells, style in self._rows:
+            grid.add_row(*(cells[number] for number in shown), style=style)
+        yield grid
+
+    def _fitting(self, room: int) -> list[int]:
+        """The columns that fit: the spare ones go first, then the last."""
+        from rich.cells import cell_len
+
+        needed = {}
+        for number, column in enumerate(self._columns):
+            width = max(cell_len(str(cell)) for cell in (column, *(row[number] for row, _ in self._rows)))
+            breakable = number == 0 or column in self._wrap
+            needed[number] = min(width, BROKEN_WIDTH) if breakable else width
+        spare = [self._columns.index(name) for name in self._spare if name in self._columns]
+        while len(needed) > 2 and sum(needed.values()) + GAP * (len(needed) - 1) > room:
+            del needed[spare.pop(0) if spare else max(needed)]
+        return list(needed)
+
+
+def table(
+    *columns: str, right: Sequence[str] = (), wrap: Sequence[str] = (), spare: Sequence[str] = ()
+) -> Table:
     """An empty table with a header.
 
     Where the screen is narrow, the first column is folded and those in `wrap` are broken between words; the
-    others stay whole. Columns in `right` are aligned to the right.
+    others stay whole. Where that is not enough, columns are left out, those in `spare` before others. Columns
+    in `right` are aligned to the right.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-    for number, column in enumerate(columns):
-        made.add_column(
-            column,
-            justify="right" if column in right else "left",
-            no_wrap=number > 0 and column not in wrap,
-            overflow="fold",
-            header_style="bold",
-        )
-    return made
+    return Table(columns, right, wrap, spare)
 
 
 def print_apart(out: Console, *parts: RenderableType) -> None:

@@ -11,8 +11,7 @@ from envol.cli.options import JsonOption, NodesOption, ProjectOption, opened
 from envol.cli.output import NARROW, console, count, moment, print_apart, print_json, table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from envol.cli.output import Table
     from envol.pipeline import NodePlan, Plan
     from envol.project import Project
 

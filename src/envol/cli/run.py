@@ -9,6 +9,7 @@ import typer
 
 from envol.cli.options import JsonOption, NodesOption, ProjectOption, opened
 from envol.cli.output import console, count, duration, print_json
+from envol.errors import EnvolError, Failure, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,8 +41,8 @@ def run(
     It extracts, processes, trains, predicts and joins the outcomes, as the project's nodes say. Running it
     again goes on from where it stopped.
 
-    Exit code 0: done, or nothing to do; 1: some tasks failed; 2: the project or the call is to be put right;
-    130: interrupted.
+    Exit code 0: done, or nothing to do; 1: some tasks failed; 2: the project or the call is to be put right
+    (also when that alone is why tasks failed); 130: interrupted.
     """
     from envol.cli.progress import Reporter
     from envol.pipeline import run as carry_out
@@ -55,7 +56,7 @@ def run(
             )
         finally:
             reporter.close()
-        code = {"failed": 1, "cancelled": INTERRUPTED}.get(result.state, 0)
+        code = _exit_code(result)
         try:
             if json:
                 print_json(_described(store, result))
@@ -70,6 +71,12 @@ def run(
         return code
 
 
+def _exit_code(result: RunResult) -> int:
+    if result.state == "failed" and all(isinstance(one, UserError) for one in result.failures):
+        return UserError.exit_code
+    return {"failed": Failure.exit_code, "cancelled": INTERRUPTED}.get(result.state, 0)
+
+
 def _described(store: Store, result: RunResult) -> dict[str, Any]:
     from envol.cli.models import described
 
@@ -79,6 +86,7 @@ def _described(store: Store, result: RunResult) -> dict[str, Any]:
         **result.counts(),
         "unchanged": result.unchanged,
         "rows": result.rows,
+        "quarantined": _quarantined(store, result),
         "seconds": round(result.seconds, 3),
         "failures": [
             {"node": one.node, "window": one.window, "error": one.message, "remedy": one.remedy}
@@ -98,11 +106,48 @@ def _trained(store: Store, result: RunResult) -> list[Version]:
     return [one for one in Registry(store, SystemClock()).versions() if one.run == result.run]
 
 
+def _quarantined(store: Store, result: RunResult) -> dict[str, int]:
+    """By table the rows of the windows made that broke its contract."""
+    if not result.done:
+        return {}
+    from sqlalchemy import func, select
+
+    from envol.storage.tables import materialization
+
+    made = materialization.c
+    query = (
+        select(made.node, func.sum(made.quarantined))
+        .where(made.run == result.run, made.quarantined > 0)
+        .group_by(made.node)
+        .order_by(made.node)
+    )
+    with store.metadata.connect() as connection:
+        return {node: int(rows) for node, rows in connection.execute(query)}
+
+
+def _alike(failures: list[EnvolError]) -> list[list[EnvolError]]:
+    """Failures of one node that say the same, together."""
+    found: dict[tuple[str | None, str], list[EnvolError]] = {}
+    for error in failures:
+        found.setdefault((error.node, error.message), []).append(error)
+    return list(found.values())
+
+
+def _together(errors: list[EnvolError]) -> EnvolError:
+    """One error that stands for all of them."""
+    first = min(errors, key=lambda error: error.window or "")
+    if len(errors) == 1:
+        return first
+    window = f"{first.window} and {len(errors) - 1:,} more"
+    return EnvolError(first.message, node=first.node, window=window, remedy=first.remedy)
+
+
 def _print(out: Console, store: Store, result: RunResult) -> None:
-    for error in result.failures[:SHOWN_FAILURES]:
-        out.print(f"failed: {error}", style="red", soft_wrap=True)
-    more = len(result.failures) - SHOWN_FAILURES
-    if more > 0:
+    alike = _alike(result.failures)
+    for errors in alike[:SHOWN_FAILURES]:
+        out.print(f"failed: {_together(errors)}", style="red", soft_wrap=True)
+    more = sum(map(len, alike[SHOWN_FAILURES:]))
+    if more:
         out.print(f"and {count(more, 'failure')} more: envol runs {result.run} --failed")
     trained = _trained(store, result)
     if trained:
@@ -112,6 +157,11 @@ def _print(out: Console, store: Store, result: RunResult) -> None:
     parts += [f"{result.unchanged:,} unchanged"] * bool(result.unchanged)
     parts += [f"{result.failed:,} failed"] * bool(result.failed)
     parts += [f"{result.skipped:,} skipped as what they read is not made"] * bool(result.skipped)
+    from envol.project.graph import QUARANTINE
+
+    for table, rows in _quarantined(store, result).items():
+        question = f'envol query "select * from {table}{QUARANTINE}"'
+        out.print(f"{table}: {count(rows, 'row')} in quarantine: {question}", style="yellow", soft_wrap=True)
     word = {"failed": "failed", "cancelled": "stopped"}.get(result.state, "done")
     out.print(f"{word}: {', '.join(parts)}; {count(result.rows, 'row')} in {duration(result.seconds)}")
     if result.state != "done":

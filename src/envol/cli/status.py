@@ -21,8 +21,8 @@ from envol.cli.output import (
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
 
+    from envol.cli.output import Table
     from envol.pipeline import Plan
     from envol.project import Project
     from envol.storage import Store
@@ -199,7 +199,7 @@ def _table_rows(tables: list[dict[str, Any]]) -> Table:
 
 
 def _model_rows(project: Project, models: list[dict[str, Any]], *, wide: bool) -> Table:
-    rows = table("model", "champion", "cutoff", "backtest", "baseline", "live")
+    rows = table("model", "champion", "cutoff", "backtest", "baseline", "live", spare=("baseline", "cutoff"))
     for one in models:
         if not one["versions"]:
             rows.add_row(one["model"], "not trained")
