@@ -90,5 +90,5 @@ def test_the_notebook_runs(flights: Path) -> None:
     notebook = nbformat.read(flights / "explore.ipynb", as_version=4)
     NotebookClient(notebook, timeout=PATIENCE, resources={"metadata": {"path": str(flights)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert any("application/vnd.vegalite" in str(output.get("data", "")) for output in outputs)
+    assert any("image/svg+xml" in output.get("data", {}) for output in outputs)
     assert not any(output.output_type == "error" for output in outputs)
