@@ -34,7 +34,7 @@ TUTORIAL = DOCS / "tutorial.md"
 WRITTEN = sorted(page for page in DOCS.rglob("*.md") if "decisions" not in page.parts)
 PAGES = [REPOSITORY / "README.md", *WRITTEN]
 PATIENCE = 120
-LAST_DAY = "2025-02-07"  # of the pumps' data: two trainings are enough here
+LAST_DAY = "2025-02-05"  # of the pumps' data: two trainings are enough here
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)")
