@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import jsonschema
 import pytest
 
-from .conftest import GOOD
+from envol.serving import ServerProcess
+
+from .conftest import GOOD, TOML
 
 
 def test_health_and_readiness(client: httpx.Client) -> None:
@@ -107,3 +110,17 @@ def test_the_page_lists_models_and_needs_nothing_else(client: httpx.Client) -> N
     assert "<script" not in page.text and "src=" not in page.text and "stylesheet" not in page.text
     hostile = client.get("/", headers={"host": "<script>alert(1)</script>"})
     assert "<script" not in hostile.text
+
+
+def test_a_service_without_a_model_says_how_to_have_one(tmp_path: Path) -> None:
+    (tmp_path / "envol.toml").write_text(TOML)
+    with ServerProcess(tmp_path) as server:
+        assert "no model is registered yet; envol run trains" in server.output
+        assert "alembic" not in server.output
+        page = httpx.get(server.url).text
+        assert "No model is registered yet" in page and "envol run" in page
+
+
+def test_the_example_on_the_page_is_whole_on_a_narrow_screen(client: httpx.Client) -> None:
+    page = client.get("/").text
+    assert "pre-wrap" in page and "overflow-x" not in page

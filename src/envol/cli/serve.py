@@ -33,5 +33,6 @@ def serve(
     with opened(project) as (found, store):
         from envol.serving import serve as serve_project
 
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("envol").setLevel(logging.INFO)  # of other libraries only warnings
         serve_project(found, store, host, port, announce=lambda line: print(line, flush=True))
