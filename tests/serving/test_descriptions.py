@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,4 @@ def test_a_service_without_a_model_says_how_to_have_one(tmp_path: Path) -> None:
 def test_the_example_on_the_page_is_whole_on_a_narrow_screen(client: httpx.Client) -> None:
     page = client.get("/").text
     assert "pre-wrap" in page and "overflow-x" not in page
+    assert '\n      "carrier": ' in html.unescape(page)

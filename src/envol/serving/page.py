@@ -63,7 +63,8 @@ def _model(address: str, root: str, served: Served) -> str:
     warning = f'<p class="warning">{escape(served.warning)}</p>\n' if served.warning else ""
     body, state = "", "no champion yet"
     if package is not None:
-        row = msgspec.json.encode({"rows": [served.example]}).decode().replace("'", "'\\''")
+        rows = msgspec.json.format(msgspec.json.encode({"rows": [served.example]}), indent=2)
+        row = rows.decode().replace("'", "'\\''")
         target = f"{address}/models/{served.name}/predict"
         curl = f"curl {target} \\\n  -H 'Content-Type: application/json' \\\n  -d '{row}'"
         body, state = f"<pre>{escape(curl)}</pre>\n", f"version {package.version}, {package.task}"
