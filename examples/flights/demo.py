@@ -6,6 +6,7 @@ python examples/flights/demo.py [--serve]
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -37,8 +38,13 @@ def main(stay: bool) -> int:
     with ServerProcess(ROOT, host=host, port=free_port(host, project.config.serve.port)) as server:
         ask(server.url)
         print(f"\nAll of it took {time.monotonic() - began:.0f} s. Open")
-        print(f"  {server.url}/              the models, and how to ask them" if stay else "", end="")
-        print(f"\n  {ROOT.name}/explore.ipynb   the data in a notebook (pip install envol[notebook])")
+        notebook = os.path.relpath(ROOT / "explore.ipynb")
+        for place, what in (
+            (f"{server.url}/", "the models, and how to ask them" + ("" if stay else " (make demo SERVE=1)")),
+            (f"{server.url}/openapi.json", "the same for programs"),
+            (notebook, "the data and the predictions in charts (pip install jupyterlab)"),
+        ):
+            print(f"  {place:<36}{what}")
         if stay:
             print("\nThe service stays until Ctrl-C.", flush=True)
             signal.sigwait({signal.SIGINT, signal.SIGTERM})

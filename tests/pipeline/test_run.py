@@ -311,6 +311,7 @@ def test_a_killed_run_is_marked_as_crashed(project: Make) -> None:
     assert small.table("numbers")["n"].to_list() == list(range(1, 11))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_stops_the_run_and_loses_nothing(project: Make, tmp_path: Path) -> None:
     small = project(
         """
