@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,14 @@ def test_the_example_on_the_page_is_whole_on_a_narrow_screen(client: httpx.Clien
     page = client.get("/").text
     assert "pre-wrap" in page and "overflow-x" not in page
     assert '\n      "carrier": ' in html.unescape(page)
+
+
+def test_the_page_tells_a_champion_that_does_not_load_from_none(template: Path, tmp_path: Path) -> None:
+    root = tmp_path / "damaged"
+    shutil.copytree(template, root)
+    for model in (root / ".envol" / "artifacts").rglob("model.pkl"):
+        model.write_bytes(model.read_bytes() + b"x")
+    with ServerProcess(root) as server:
+        page = html.unescape(httpx.get(server.url).text)
+    assert page.count("version 1, not loaded") == 3 and page.count("no champion yet") == 1
+    assert "train the model again: envol run --node delay_risk --rerun" in page

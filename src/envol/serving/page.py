@@ -61,7 +61,10 @@ def page(title: str, address: str, root: str, models: Iterable[Served]) -> Respo
 def _model(address: str, root: str, served: Served) -> str:
     package = served.package
     warning = f'<p class="warning">{escape(served.warning)}</p>\n' if served.warning else ""
-    body, state = "", "no champion yet"
+    body, state = (
+        "",
+        f"version {served.champion.version}, not loaded" if served.champion else "no champion yet",
+    )
     if package is not None:
         rows = msgspec.json.format(msgspec.json.encode({"rows": [served.example]}), indent=2)
         row = rows.decode().replace("'", "'\\''")
