@@ -130,6 +130,23 @@ def test_the_version_to_predict_a_window_with(versions: Registry) -> None:
     assert versions.champion_at_most("other", epoch(30)) is None
 
 
+def test_a_good_version_becomes_champion_unless_one_knows_later_data(versions: Registry) -> None:
+    def accept(number: int) -> str | None:
+        change = versions.accept(versions.get(MODEL, number), by="envol", reason="beats its baseline")
+        return None if change is None else change.alias
+
+    by_cutoff = sorted(versions.versions(MODEL), key=lambda version: version.cutoff)
+    early, middle, late = (version.version for version in by_cutoff)
+    assert accept(middle) == "champion"
+    assert accept(early) == "accepted"
+    assert versions.get(MODEL, "champion").version == middle
+    assert versions.champion_at_most(MODEL, int(by_cutoff[0].cutoff.timestamp())) == early
+    assert accept(late) == "champion"
+    versions.rollback(MODEL, by="ada", reason="worse in production")
+    assert accept(late) is None
+    assert versions.get(MODEL, "champion").version == middle
+
+
 def test_a_challenger_never_predicts_windows(versions: Registry) -> None:
     promote(versions, 3, "challenger")
     assert versions.champion_at_most(MODEL, epoch(30)) is None

@@ -80,7 +80,7 @@ class Records:
         return found
 
     def promoted_cutoffs(self) -> dict[str, int]:
-        """By model the earliest cutoff among the versions that were ever champion."""
+        """By model the earliest cutoff among the versions that were ever champion or accepted."""
         version, event = tables.model_version.c, tables.alias_event.c
         query = (
             select(version.model, func.min(version.cutoff))
@@ -88,7 +88,7 @@ class Records:
                 tables.alias_event,
                 (event.model == version.model)
                 & (event.version == version.version)
-                & (event.alias == "champion"),
+                & event.alias.in_(tables.PREDICTING),
             )
             .group_by(version.model)
         )

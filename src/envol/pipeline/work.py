@@ -192,7 +192,7 @@ class Worker:
         self._note(f"{node.name}: registered as version {version.version}")
         if node.promote == "auto" and trained.backtest.beats_baseline:
             reason = f"promote=auto: {trained.backtest.verdict}"
-            self._registry.promote(node.name, version.version, by="envol", reason=reason)
+            self._registry.accept(version, by="envol", reason=reason)
         return Done(made._replace(version=version.digest), lineage)
 
     def _made(self, node: Node, inputs: str, rows: int, version: str, quarantined: int = 0) -> Made:

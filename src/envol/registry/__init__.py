@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envol.registry.aliases import CHAMPION, AliasChange
+from envol.registry.aliases import ACCEPTED, CHAMPION, PREDICTING, AliasChange
 from envol.registry.fields import Field, UnsupportedTypeError
 from envol.registry.loader import read_manifest
 from envol.registry.package import CARD, Package
@@ -12,7 +12,9 @@ from envol.registry.versions import Registry
 
 __all__ = [
     "CARD",
+    "ACCEPTED",
     "CHAMPION",
+    "PREDICTING",
     "AliasChange",
     "Field",
     "Package",

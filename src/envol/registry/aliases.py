@@ -9,11 +9,22 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from envol.errors import NotFoundError, UserError
+from envol.storage.tables import ACCEPTED, CHAMPION, PREDICTING
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-CHAMPION = "champion"
+__all__ = [
+    "ACCEPTED",
+    "CHAMPION",
+    "PREDICTING",
+    "AliasChange",
+    "check_alias",
+    "events",
+    "previous_champion",
+    "record",
+]
+
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 

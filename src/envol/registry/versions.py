@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from envol.errors import CorruptArtifactError, NotFoundError, UserError
 from envol.project.clock import Clock
-from envol.registry.aliases import CHAMPION, AliasChange, check_alias, events, previous_champion, record
+from envol.registry.aliases import (
+    ACCEPTED,
+    CHAMPION,
+    PREDICTING,
+    AliasChange,
+    check_alias,
+    events,
+    previous_champion,
+    record,
+)
 from envol.registry.loader import load_scorer, read_manifest
 from envol.registry.package import Package, write_package
 from envol.registry.records import Version, summary, version_of
@@ -129,6 +138,22 @@ class Registry:
                 return history[-1]
             return record(connection, model, alias, version, at=self._clock.now(), by=by, reason=reason)
 
+    def accept(self, version: Version, *, by: str, reason: str) -> AliasChange | None:
+        """Put a version that was found good to use, unless it was judged before.
+
+        It becomes champion; where the champion was trained on later data it only predicts the windows that
+        come after its own.
+
+        Returns:
+            None for a version that had an alias before: what was decided then stays.
+        """
+        if any(change.version == version.version for change in self.history(version.model)):
+            return None
+        champions = [one for one in self.versions(version.model) if CHAMPION in one.aliases]
+        later = any(one.cutoff > version.cutoff for one in champions)
+        alias = ACCEPTED if later else CHAMPION
+        return self.promote(version.model, version.version, alias=alias, by=by, reason=reason)
+
     def rollback(self, model: str, *, by: str, reason: str) -> AliasChange:
         """Make the champion before this one the champion again; a second rollback goes one further back.
 
@@ -185,14 +210,14 @@ class Registry:
         """The version to predict a window with that starts at `cutoff_epoch` (seconds since 1970 UTC).
 
         The champion, if it was trained on nothing later; else the one trained on the most recent data of
-        those that ever were champion and were trained on nothing later; None when there is none.
+        those that ever were champion or accepted and were trained on nothing later; None without one.
         """
         from sqlalchemy import and_, case, select
 
         from envol.storage.tables import alias, alias_event, model_version
 
-        championed = select(alias_event.c.version).where(
-            alias_event.c.model == model, alias_event.c.alias == CHAMPION
+        good = select(alias_event.c.version).where(
+            alias_event.c.model == model, alias_event.c.alias.in_(PREDICTING)
         )
         current = and_(
             alias.c.model == model_version.c.model,
@@ -205,7 +230,7 @@ class Registry:
             .where(
                 model_version.c.model == model,
                 model_version.c.cutoff <= cutoff_epoch,
-                model_version.c.version.in_(championed),
+                model_version.c.version.in_(good),
             )
             .order_by(
                 case((alias.c.version.is_not(None), 0), else_=1),

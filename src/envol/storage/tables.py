@@ -13,6 +13,12 @@ from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, Tab
 REVISION = "0001"
 """The migration that these tables correspond to; revisions are numbered upwards."""
 
+CHAMPION = "champion"
+"""The alias of the version that answers."""
+ACCEPTED = "accepted"
+"""The alias of a version that is good enough to predict the windows of its time, but is not champion."""
+PREDICTING = (CHAMPION, ACCEPTED)
+
 metadata = MetaData()
 
 materialization = Table(
