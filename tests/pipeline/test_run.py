@@ -279,16 +279,16 @@ def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(project: Make) -> None:
             return pl.DataFrame({"n": [window.start.day]})
         """
     )
-    process = small.start()
+    process = small.start("2024-02-10")
     small.wait_for_tasks(1, process)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=PATIENCE)
     result = json.loads(out)
     assert result["state"] == "cancelled"
-    assert 0 < result["done"] < 10
+    assert 0 < result["done"] < 40
     assert runs(small) == ["cancelled"]
-    rest = small.run()
-    assert (rest.state, rest.done) == ("done", 10 - result["done"])
+    rest = small.run("2024-02-10")
+    assert (rest.state, rest.done) == ("done", 40 - result["done"])
 
 
 def test_a_killed_run_is_marked_as_crashed(project: Make) -> None:
@@ -309,6 +309,41 @@ def test_a_killed_run_is_marked_as_crashed(project: Make) -> None:
     assert small.run().state == "done"
     assert runs(small) == ["crashed", "done"]
     assert small.table("numbers")["n"].to_list() == list(range(1, 11))
+
+
+def test_a_damaged_package_fails_its_windows_only(project: Make) -> None:
+    small = project(
+        """
+        @source(every="1d")
+        def numbers(window: Window) -> pl.DataFrame:
+            day = window.start.day
+            return pl.DataFrame({"id": range(day * 10, day * 10 + 10)}).with_columns(x=pl.col("id") % 7)
+
+        @source(every="1d")
+        def truth(window: Window) -> pl.DataFrame:
+            return numbers(window).select("id", y=pl.col("x") > 3)
+
+        @model(features="numbers", labels="truth", key="id", target="y", train="4d", every="30d", folds=0)
+        def guess(X: pl.DataFrame, y: pl.Series):
+            from sklearn.tree import DecisionTreeClassifier
+
+            return DecisionTreeClassifier().fit(X, y)
+        """
+    )
+    small.run("2024-01-06")
+    with Store(small.store_path) as store:
+        from envol.project.clock import SystemClock
+        from envol.registry import Registry
+
+        registry = Registry(store, SystemClock())
+        registry.promote("guess", 1, by="ada", reason="no folds to judge by")
+        pickle = store.artifacts.get(registry.get("guess", 1).digest) / "model.pkl"
+    pickle.chmod(0o644)
+    pickle.write_bytes(pickle.read_bytes()[:-1] + b"!")
+    result = small.run("2024-01-08")
+    assert result.failed == 3
+    assert all("guess version 1" in str(failure) for failure in result.failures)
+    assert small.table("numbers")["window_start"].n_unique() == 7
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
-from envol.errors import EnvolError, StorageError
+from envol.errors import CorruptArtifactError, EnvolError, StorageError
 from envol.pipeline.lock import run_lock
 from envol.pipeline.logs import divided_output
 from envol.pipeline.order import Order
@@ -180,7 +180,8 @@ class _Run:
             if outcome.state != "unchanged":
                 self._records.end_task(result.run or "", self._record(outcome), outcome.made, outcome.lineage)
         except StorageError as error:
-            outcome.state, outcome.error = "failed", error
+            outcome.state = "failed"
+            outcome.error = error.located(node=task.node, window=self._plan.label(task))
         if outcome.state in ("done", "unchanged"):
             if outcome.made is not None:
                 self._plan.nodes[task.node].made[task.index] = outcome.made
@@ -190,7 +191,8 @@ class _Run:
             lost = self._order.fell_through(task)
         if outcome.error is not None:
             result.failures.append(outcome.error)
-        if isinstance(outcome.error, StorageError):  # the next task would fail alike
+        damaged = isinstance(outcome.error, CorruptArtifactError)  # of one model only
+        if isinstance(outcome.error, StorageError) and not damaged:  # the next task would fail alike
             self._broken = self._broken or outcome.error
             self._stop.set()
         setattr(result, outcome.state, getattr(result, outcome.state) + 1)
