@@ -5,6 +5,7 @@ python examples/flights/demo.py [--serve]
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,12 +17,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from envol import connect
-from envol.governance import benefit_range
-from envol.monitoring import performance
-from envol.project import Project, load_project
+from envol import Connection, connect
 from envol.serving import ServerProcess
-from envol.storage import Store
 
 ROOT = Path(__file__).parent
 MODEL, VALUE, FEATURES = "delay_risk", "rebooking", "departures"
@@ -32,11 +29,12 @@ def main(stay: bool) -> int:
     ran = subprocess.run([sys.executable, "-m", "envol.cli", "run", "--project", str(ROOT)], check=False)
     if ran.returncode != 0:
         return ran.returncode
-    project = load_project(ROOT)
-    tell_performance(project)
-    host = project.config.serve.host
-    with ServerProcess(ROOT, host=host, port=free_port(host, project.config.serve.port)) as server:
-        ask(server.url)
+    with connect(ROOT) as project:
+        tell_performance(project)
+        listen = project.project.config.serve
+        flight = one_flight(project)
+    with ServerProcess(ROOT, host=listen.host, port=free_port(listen.host, listen.port)) as server:
+        ask(server.url, flight)
         print(f"\nAll of it took {time.monotonic() - began:.0f} s. Open")
         notebook = os.path.relpath(ROOT / "explore.ipynb")
         for place, what in (
@@ -47,16 +45,16 @@ def main(stay: bool) -> int:
             print(f"  {place:<36}{what}")
         if stay:
             print("\nThe service stays until Ctrl-C.", flush=True)
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
     print("The service has ended." + ("" if stay else " To keep it: make demo SERVE=1"))
     return 0
 
 
-def tell_performance(project: Project) -> None:
+def tell_performance(project: Connection) -> None:
     """Print how good the stored predictions were, and what acting on them is worth."""
-    with Store(project.store_path) as store:
-        measured = performance(project, store, MODEL)
-        benefit = benefit_range(project, store, VALUE, draws=200)
+    measured, benefit = project.performance(MODEL), project.benefit(VALUE)
     assert measured is not None and benefit is not None, "the run made outcomes"
     months = list(measured.months)
     print(f"\nPredictions that {MODEL} made for {measured.windows} days it had not seen, and what came true")
@@ -81,13 +79,15 @@ def means(metrics: Any) -> tuple[float, float]:
     return predicted, sum(part.observed * part.count for part in metrics.calibration) / rows
 
 
-def ask(url: str) -> None:
-    """Have the service predict one flight of the last day that is stored."""
-    with connect(ROOT) as project:
-        fields = project.model(MODEL).signature.fields
-        flights = project.table(FEATURES, start="2013-12-31").select(field.name for field in fields)
-        needed = [field.name for field in fields if not field.nullable]
-        flight = flights.drop_nulls(needed).row(0, named=True)
+def one_flight(project: Connection) -> dict[str, Any]:
+    """The inputs of a flight of the last day that is stored."""
+    fields = project.model(MODEL).signature.fields
+    flights = project.table(FEATURES, start="2013-12-31").select(field.name for field in fields)
+    return flights.drop_nulls([field.name for field in fields if not field.nullable]).row(0, named=True)
+
+
+def ask(url: str, flight: dict[str, Any]) -> None:
+    """Have the service predict the flight."""
     request = urllib.request.Request(
         f"{url}/models/{MODEL}/predict",
         data=json.dumps({"rows": [flight]}).encode(),

@@ -20,6 +20,8 @@ from envol.errors import NotFoundError
 from envol.project import Project, load_project
 
 if TYPE_CHECKING:
+    from envol.governance import Benefit
+    from envol.monitoring import Performance
     from envol.registry import Package, Registry
     from envol.storage import Lake, Store
 
@@ -147,6 +149,43 @@ class Connection:
             LockMismatchError: this environment breaks its locked requirements.
         """
         return self._registry.load(name, version)
+
+    def predictions(
+        self, model: str | None = None, *, since: Instant | None = None, last: int | None = None
+    ) -> pl.DataFrame:
+        """What the service answered: sequence, id, at (UTC), model, version, input and output (JSON).
+
+            connection.predictions("delay_risk", last=100)
+
+        Args:
+            model: only this model's.
+            since: only those made at this instant or later.
+            last: only so many, the newest.
+        """
+        from envol.serving import PredictionLog
+
+        log = PredictionLog.in_store(self.project.store_path)
+        return log.read(model, self._instant(since), last, newest=last is not None)
+
+    def performance(self, model: str) -> Performance | None:
+        """How good the stored predictions of a model were, in all and by month; None before any outcome.
+
+        Raises:
+            NotFoundError: the project has no such model.
+        """
+        from envol.monitoring import performance
+
+        return None if self._is_empty else performance(self.project, self._store, model)
+
+    def benefit(self, value: str) -> Benefit | None:
+        """The range of what acting on the predictions is worth in a year; None before any outcome.
+
+        Raises:
+            NotFoundError: the project has no such value node.
+        """
+        from envol.governance import benefit_range
+
+        return None if self._is_empty else benefit_range(self.project, self._store, value)
 
     def close(self) -> None:
         """Close what was opened; using the connection again opens it anew."""

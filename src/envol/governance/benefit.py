@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from envol.project import Project
     from envol.storage import Store
 
-DRAWS = 400
+DRAWS = 200
 BLOCK = 7
 SECONDS_A_YEAR = 365.25 * 86_400
 
