@@ -311,6 +311,41 @@ def test_a_killed_run_is_marked_as_crashed(project: Make) -> None:
     assert small.table("numbers")["n"].to_list() == list(range(1, 11))
 
 
+def test_rows_that_a_model_cannot_read_go_to_quarantine_all_of_them(project: Make) -> None:
+    small = project(
+        """
+        @source(every="1d")
+        def pumps(window: Window) -> pl.DataFrame:
+            day = window.start.day
+            kinds = ["new"] * 50 if day > 6 else ["old"] * 50
+            frame = pl.DataFrame({"id": range(day * 100, day * 100 + 100), "kind": ["old"] * 50 + kinds})
+            return frame.with_columns(x=(pl.col("id") * 37 % 101).cast(pl.Float64))
+
+        @source(every="1d")
+        def truth(window: Window) -> pl.DataFrame:
+            return pumps(window).select("id", y=pl.col("x") > 50)
+
+        @model(features="pumps", labels="truth", key="id", target="y", train="5d", every="30d",
+               folds=1, test="1d")
+        def guess(X: pl.DataFrame, y: pl.Series):
+            from sklearn.compose import make_column_transformer
+            from sklearn.linear_model import LogisticRegression
+            from sklearn.pipeline import make_pipeline
+            from sklearn.preprocessing import OneHotEncoder
+
+            encoded = make_column_transformer((OneHotEncoder(), ["kind"]), remainder="passthrough")
+            return make_pipeline(encoded, LogisticRegression()).fit(X, y)
+        """
+    )
+    assert small.run("2024-01-09").failures == []
+    counts = small.table("guess_predictions").group_by("window_start").len().sort("window_start")
+    assert counts["len"].to_list() == [100, 50, 50]
+    quarantine = small.table("guess_predictions_quarantine")
+    assert quarantine.height == 100
+    assert set(quarantine["kind"]) == {"new"}
+    assert quarantine["broken_rule"].str.contains("kind: ").all()
+
+
 def test_a_damaged_package_fails_its_windows_only(project: Make) -> None:
     small = project(
         """

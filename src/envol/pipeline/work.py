@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import polars as pl
 
 from envol.errors import DataError, EnvolError
 from envol.pipeline.compute import compute
+from envol.pipeline.content import content_version
 from envol.pipeline.plan import NO_CHAMPION, Plan, Task
 from envol.pipeline.recent import Recent
 from envol.pipeline.records import Made
@@ -22,7 +23,7 @@ from envol.project.windows import Window
 
 if TYPE_CHECKING:
     from envol.project import Project
-    from envol.registry import Package, Registry
+    from envol.registry import Package, Problem, Registry
     from envol.storage import Store
 
 WINDOW_START = "window_start"
@@ -140,30 +141,21 @@ class Worker:
         package = self._package(model.name, version)
         [(_, start, end)] = self._ranges(node, task)
         features = self._read(model.features, start, end)
+        fields = [field.name for field in package.signature.fields]
         inputs, problems = package.signature.conform(
-            features.select(
-                field.name for field in package.signature.fields if field.name in features.columns
-            )
+            features.select(name for name in fields if name in features.columns), most=None
         )
-        good = pl.Series([True]).new_from_index(0, features.height)
-        broken = features.clear().with_columns(pl.lit(None, pl.String).alias(REASON))
-        if problems:
-            reasons: dict[int, list[str]] = {}
-            for problem in problems:
-                reasons.setdefault(problem.row, []).append(f"{problem.field}: {problem.problem}")
-            rows = sorted(reasons)
-            broken = features[rows].with_columns(
-                pl.Series(REASON, [", ".join(reasons[row]) for row in rows], pl.String)
-            )
-            good = ~pl.int_range(features.height, eager=True).is_in(rows)
-        frame = pl.concat(
-            [
-                features.select(*model.key).filter(good),
-                package.predict(inputs.filter(good), checked=True),
-            ],
-            how="horizontal",
-        ).with_columns(pl.lit(version, pl.Int64).alias("model_version"))
-        return Checked(frame, broken.drop(WINDOW_START))
+        refused = _reasons(model, problems)
+        rows = pl.int_range(features.height, eager=True)
+        good = ~rows.is_in(list(refused))
+        broken = features.filter(~good).with_columns(
+            pl.Series(REASON, [refused[row] for row in rows.filter(~good)], pl.String)
+        )
+        predicted = package.predict(inputs.filter(good), checked=True)
+        frame = pl.concat([features.select(*model.key).filter(good), predicted], how="horizontal")
+        return Checked(
+            frame.with_columns(pl.lit(version, pl.Int64).alias("model_version")), broken.drop(WINDOW_START)
+        )
 
     def _train(self, node: Model, task: Task, inputs: str) -> Done:
         from envol.training import train
@@ -281,13 +273,21 @@ class Worker:
         return datetime.fromtimestamp(epoch, UTC).astimezone(self._project.calendar.zone)
 
 
-def content_version(frame: pl.DataFrame) -> str:
-    """A hash of a table's columns and rows, in whatever order the rows are."""
-    from envol.project.fingerprint import digest
+def _reasons(model: Model, problems: Sequence[Problem]) -> dict[int, str]:
+    """By row why it cannot be predicted.
 
-    schema = ",".join(f"{name} {dtype}" for name, dtype in sorted(frame.schema.items()))
-    if frame.is_empty():
-        return digest(schema)
-    hashes = frame.select(sorted(frame.columns)).hash_rows(seed=0)
-    total = int(hashes.cast(pl.Int128).sum()) if frame.height else 0
-    return digest(schema, str(frame.height), str(total))
+    Raises:
+        DataError: when none can, as a column is missing or has another type.
+    """
+    from envol.registry import ALL_ROWS, described
+
+    if whole := [problem for problem in problems if problem.row == ALL_ROWS]:
+        raise DataError(
+            f"the model cannot read {model.features}: {described(whole)}",
+            remedy=f"train it again on the table as it is: envol run --node {model.name} --rerun",
+        )
+    reasons: dict[int, str] = {}
+    for problem in problems:
+        told = f"{problem.field}: {problem.problem}"
+        reasons[problem.row] = f"{reasons[problem.row]}, {told}" if problem.row in reasons else told
+    return reasons

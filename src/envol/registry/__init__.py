@@ -7,12 +7,13 @@ from envol.registry.fields import Field, UnsupportedTypeError
 from envol.registry.loader import read_manifest
 from envol.registry.package import CARD, Package
 from envol.registry.records import Version
-from envol.registry.signature import Problem, Signature, described
+from envol.registry.signature import ALL_ROWS, Problem, Signature, described
 from envol.registry.versions import Registry
 
 __all__ = [
     "CARD",
     "ACCEPTED",
+    "ALL_ROWS",
     "CHAMPION",
     "PREDICTING",
     "AliasChange",

@@ -112,12 +112,16 @@ class Signature:
         problems.sort(key=lambda problem: problem.row)
         return _frame(columns, len(rows)), problems
 
-    def conform(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Problem]]:
+    def conform(
+        self, frame: pl.DataFrame, *, most: int | None = PROBLEMS_PER_FIELD
+    ) -> tuple[pl.DataFrame, list[Problem]]:
         """A frame with exactly the fields, their order and types, and what is wrong with it.
 
         Casts that lose nothing are made (Int32 to Int64, 2.0 to an integer, a midnight to a date); a wrong
-        value is null in the result. A field's first 20 wrong values are listed. Floats may round to a
-        narrower float, and may be infinite.
+        value is null in the result. Floats may round to a narrower float, and may be infinite.
+
+        Args:
+            most: how many wrong values are listed of each field, the first ones; all when None.
         """
         problems = [
             Problem(ALL_ROWS, name, self._hint(name)) for name in frame.columns if name not in self.schema
@@ -125,7 +129,7 @@ class Signature:
         columns = []
         for field in self.fields:
             if field.name in frame.columns:
-                column, found = _conformed(field, frame[field.name])
+                column, found = _conformed(field, frame[field.name], most)
             else:
                 column, found = pl.Series(field.name, [None] * frame.height, dtype=field.polars), []
                 if field.nullable:
@@ -185,7 +189,7 @@ def _missing_as(field: Field, column: pl.Series) -> pl.Series:
     return column
 
 
-def _conformed(field: Field, column: pl.Series) -> tuple[pl.Series, list[Problem]]:
+def _conformed(field: Field, column: pl.Series, most: int | None) -> tuple[pl.Series, list[Problem]]:
     """The column with the field's type, and its problems."""
     target = field.polars
     wrongs: list[pl.Series] = []
@@ -215,7 +219,7 @@ def _conformed(field: Field, column: pl.Series) -> tuple[pl.Series, list[Problem
         for other in wrongs[1:]:
             wrong = wrong | other
         result = result.set(wrong, None)
-        return result, _problems(field, column, wrong)
+        return result, _problems(field, column, wrong, most)
     return (_missing_as(field, result) if field.nullable else result), []
 
 
@@ -244,10 +248,10 @@ def _lost(field: Field, column: pl.Series, result: pl.Series) -> pl.Series:
     return emptied | (result.cast(column.dtype, strict=False).ne_missing(column) & column.is_not_null())
 
 
-def _problems(field: Field, column: pl.Series, wrong: pl.Series) -> list[Problem]:
+def _problems(field: Field, column: pl.Series, wrong: pl.Series, most: int | None) -> list[Problem]:
     check = field.check()
     found = []
-    for row in wrong.arg_true().head(PROBLEMS_PER_FIELD).to_list():
+    for row in wrong.arg_true().to_list()[:most]:
         value = column[row]
         if value is None or (isinstance(value, float) and value != value and field.dtype in FLOATS):
             problem = IS_MISSING
