@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.2
 LINE_SECONDS = 5.0
 MANY_FAILURES = 10
+LAST_FEW = 2
 
 
 @dataclass
@@ -56,9 +57,12 @@ class State:
         return time.monotonic() - self.began
 
     def remaining(self) -> float | None:
-        """Seconds left if the rest goes as what is done; None while that says nothing yet."""
+        """Seconds left if the rest goes as what is done; None where that says nothing.
+
+        It says nothing at the start, nor of the last few tasks: often a training waits for all others.
+        """
         ended = self.ended
-        if self.elapsed < 2 or not ended:
+        if self.elapsed < 2 or not ended or self.planned - ended <= LAST_FEW:
             return None
         return self.elapsed / ended * (self.planned - ended)
 
