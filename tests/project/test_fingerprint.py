@@ -287,3 +287,21 @@ def test_fingerprints_of_a_project_are_its_own_after_another_was_loaded(load: Lo
     _ = first.graph
     assert hashes(load(other, modules=NAMED, folder="other")) != expected
     assert hashes(first) == expected
+
+
+def test_fingerprints_are_the_same_from_every_folder(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter's frozen modules have no folder, and must not seem to lie in the current one."""
+    root = write(
+        """
+        from importlib.util import find_spec
+
+        @source()
+        def flights(window: Window) -> pl.DataFrame:
+            return pl.DataFrame({"found": [find_spec("polars") is not None]})
+        """
+    )
+    monkeypatch.chdir(root)
+    inside = load_project().definitions["flights"]
+    monkeypatch.chdir(root.parent)
+    outside = load_project(root).definitions["flights"]
+    assert inside == outside

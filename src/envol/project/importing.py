@@ -71,6 +71,8 @@ def declared_nodes(root: Path, modules: tuple[str, ...]) -> list[Node]:
 def is_project_file(file: str | Path, root: Path) -> bool:
     """Whether a file is part of the project in the folder `root`, not of a library installed in there."""
     path = Path(file)
+    if not path.is_absolute():  # "<frozen importlib.util>": the interpreter's own, wherever one stands
+        return False
     if root not in path.parents:
         path = Path(os.path.realpath(path))
     return root in path.parents and _INSTALLED.isdisjoint(path.relative_to(root).parts)
