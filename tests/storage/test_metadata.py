@@ -162,3 +162,31 @@ except StorageError as error:
     assert str(tmp_path) in message
     assert "->" in message
     assert count(Metadata(path)) == int(written) > 0
+
+
+def test_processes_that_make_the_database_at_the_same_moment(tmp_path: Path) -> None:
+    """SQLite does not wait by itself where another process is just switching the new file to WAL."""
+    code = (
+        "import sys; from envol.storage import Metadata; print('ready', flush=True); sys.stdin.readline();"
+        "Metadata(sys.argv[1]).close()"
+    )
+    for round_ in range(4):
+        path = tmp_path / f"{round_}.sqlite"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(4)
+        ]
+        for process in processes:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        said = [process.communicate(timeout=120) for process in processes]
+        assert [process.returncode for process in processes] == [0] * 4, said
