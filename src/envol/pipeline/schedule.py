@@ -57,20 +57,24 @@ class Schedule:
             if isinstance(self._graph.nodes[name], Model):
                 continue
             span = self._graph.lookback(node, name)
-            first = start if span is None else int(span.before(self._local(start)).timestamp())
+            first = start if span is None else int(span.before(self.local(start)).timestamp())
             ranges.append((name, max(first, int(self._project.start.timestamp())), end))
         return ranges
+
+    def local(self, epoch: int) -> datetime:
+        """The instant in the project's time zone."""
+        return datetime.fromtimestamp(epoch, UTC).astimezone(self._project.calendar.zone)
 
     def window(self, node: Node, index: int) -> Window:
         """The window of a slot of a node that has windows."""
         slots = self.slots[node.name]
         period = self._graph.period_of(node.name)
-        return Window(self._local(slots.starts[index]), self._local(slots.ends[index]), period)
+        return Window(self.local(slots.starts[index]), self.local(slots.ends[index]), period)
 
     def label(self, node: Node, index: int) -> str:
         """What people call a slot: the key of its window, or the date of a cutoff."""
         if isinstance(node, Model):
-            return self._local(self.slots[node.name].keys[index]).strftime("%Y-%m-%d")
+            return self.local(self.slots[node.name].keys[index]).strftime("%Y-%m-%d")
         return self.window(node, index).key
 
     def _windows(self, node: Node) -> Slots:
@@ -112,8 +116,5 @@ class Schedule:
         return self._project.start
 
     def _is_due(self, node: Source, end: int) -> bool:
-        ended = self._local(end)
+        ended = self.local(end)
         return (ended if node.delay is None else node.delay.after(ended)) <= self._now
-
-    def _local(self, epoch: int) -> datetime:
-        return datetime.fromtimestamp(epoch, UTC).astimezone(self._project.calendar.zone)

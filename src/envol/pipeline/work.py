@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -161,7 +160,7 @@ class Worker:
         from envol.training import train
 
         lineage = self._lineage(node, task)
-        cutoff = self._local(self._plan.nodes[node.name].slots.keys[task.index])
+        cutoff = self._plan.schedule.local(self._plan.nodes[node.name].slots.keys[task.index])
         features, labels = (self._read(name, a, b) for name, a, b in self._ranges(node, task))
         if node.timeout is not None:
             from envol.pipeline.isolation import train_apart
@@ -251,7 +250,9 @@ class Worker:
         recent = self._recent.read(table, slots.starts[first:last])
         if recent is not None:
             return recent
-        return self._store.lake.read(table, self._local(slots.starts[first]), self._local(end))
+        return self._store.lake.read(
+            table, self._plan.schedule.local(slots.starts[first]), self._plan.schedule.local(end)
+        )
 
     def _lineage(self, node: Node, task: Task) -> dict[str, Any]:
         """By input: the range that was read and the snapshot that holds exactly what was read."""
@@ -261,16 +262,13 @@ class Worker:
         ):
             made = [one for one in self._plan.nodes[name].made[first:last] if one]
             told[name] = {
-                "start": self._local(start).isoformat(),
-                "end": self._local(end).isoformat(),
+                "start": self._plan.schedule.local(start).isoformat(),
+                "end": self._plan.schedule.local(end).isoformat(),
                 "windows": len(made),
                 "rows": sum(one.rows for one in made),
                 "snapshot": max((one.snapshot for one in made if one.snapshot is not None), default=None),
             }
         return told
-
-    def _local(self, epoch: int) -> datetime:
-        return datetime.fromtimestamp(epoch, UTC).astimezone(self._project.calendar.zone)
 
 
 def _reasons(model: Model, problems: Sequence[Problem]) -> dict[int, str]:

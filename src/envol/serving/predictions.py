@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from envol.errors import StorageError
+from envol.storage import use_wal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -196,7 +197,7 @@ class PredictionLog:
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            use_wal(connection, _BUSY_SECONDS)
             connection.execute("PRAGMA synchronous = FULL")
             found = connection.execute("PRAGMA user_version").fetchone()[0]
             if found > _SCHEMA_VERSION:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from envol.storage.lake import Lake
     from envol.storage.metadata import Metadata
     from envol.storage.records import Commit, Compaction, TableInfo
+    from envol.storage.sqlite import use_wal
 
 __all__ = [
     "Artifacts",
@@ -24,6 +25,7 @@ __all__ = [
     "TableInfo",
     "make_folder",
     "tables",
+    "use_wal",
 ]
 
 _MODULES = {
@@ -34,6 +36,7 @@ _MODULES = {
     "Metadata": "metadata",
     "TableInfo": "records",
     "make_folder": "disk",
+    "use_wal": "sqlite",
 }
 
 

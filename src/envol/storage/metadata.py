@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from envol.errors import StorageError
 from envol.storage.disk import is_full
+from envol.storage.sqlite import use_wal
 from envol.storage.tables import REVISION
 
 FILE_NAME = "metadata.sqlite"
@@ -146,23 +145,8 @@ def _engine(url: URL) -> Engine:
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     assert isinstance(connection, sqlite3.Connection)
     connection.isolation_level = None  # transactions begin where `_begin` says, not where sqlite3 guesses
-    _use_wal(connection)
+    use_wal(connection, BUSY_SECONDS)
     connection.execute("PRAGMA synchronous = FULL")
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Put the file in WAL mode; SQLite does not wait by itself where another process does so just now."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            busy = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-            if not busy or time.monotonic() > deadline:
-                raise
-        time.sleep(random.uniform(0.005, 0.02))
 
 
 def _begin(connection: Connection) -> None:
