@@ -8,9 +8,20 @@ After a change here, add a migration beside the others in `migrations/versions` 
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that these tables correspond to; revisions are numbered upwards."""
 
 CHAMPION = "champion"
@@ -21,6 +32,21 @@ PREDICTING = (CHAMPION, ACCEPTED)
 
 metadata = MetaData()
 
+definition = Table(
+    "definition",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("node", Text, nullable=False),
+    Column("code", Text, nullable=False, comment="hash of the code"),
+    Column("parameters", Text, nullable=False, comment="hash of parameters and settings"),
+    Column("contract", Text, nullable=False, comment="hash of the contract"),
+    Column("reads", Text, nullable=False, comment="JSON: by input how much before the window is read"),
+    Column("git_commit", Text),
+    Column("git_dirty", Boolean),
+    Column("first_used_at", Double, nullable=False),
+    UniqueConstraint("node", "code", "parameters", "contract"),
+)
+
 materialization = Table(
     "materialization",
     metadata,
@@ -29,23 +55,60 @@ materialization = Table(
     Column("window_end", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("quarantined", BigInteger, nullable=False, server_default="0"),
-    Column("code", Text, nullable=False),
-    Column("parameters", Text, nullable=False),
-    Column("contract", Text, nullable=False),
-    Column("inputs", Text, nullable=False),
-    Column("fingerprint", Text, nullable=False),
-    Column("version", Text, nullable=False, comment="digest of the content"),
+    Column("definition", Integer, nullable=False, comment="what it was made with"),
+    Column("accepted", Integer, comment="the later definition that it was accepted for as it is"),
+    Column("inputs", BigInteger, nullable=False, comment="hash of the versions that it was made from"),
+    Column("version", BigInteger, nullable=False, comment="hash of the content"),
     Column("snapshot", BigInteger),
     Column("run", Text, nullable=False),
     Column("made_at", Double, nullable=False),
-    Column("lineage", Text, nullable=False, server_default="{}"),
+    sqlite_with_rowid=False,
+)
+
+acceptance = Table(
+    "acceptance",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("node", Text, nullable=False),
+    Column("definition", Integer, nullable=False, comment="the definition that windows were accepted for"),
+    Column("windows", Integer, nullable=False),
+    Column("first", BigInteger, nullable=False, comment="start of the first window"),
+    Column("last", BigInteger, nullable=False, comment="end of the last window"),
+    Column("at", Double, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("token", BigInteger, nullable=False, comment="raised by each new holder"),
+    Column("beats", BigInteger, nullable=False, comment="raised by each heartbeat"),
+    Column("machine", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("process", Text, nullable=False, comment="tells the process from a later one of the same pid"),
+    Column("held", Boolean, nullable=False),
+    Column("since", Double, nullable=False),
+)
+
+control = Table(
+    "control",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("by", Text, nullable=False),
 )
 
 run = Table(
     "run",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("started_at", Double, nullable=False),
+    Column("kind", Text, nullable=False, server_default="run", comment="run, due or backfill"),
+    Column("started_at", Double, nullable=False, index=True),
     Column("ended_at", Double),
     Column("state", Text, nullable=False, comment="running, done, failed, cancelled or crashed"),
     Column("planned", Integer, nullable=False, server_default="0"),
@@ -54,6 +117,35 @@ run = Table(
     Column("skipped", Integer, nullable=False, server_default="0"),
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
+    Column("git_commit", Text),
+    Column("git_dirty", Boolean),
+    Column("backfill", Text),
+    Column("cancelled_by", Text),
+)
+
+backfill = Table(
+    "backfill",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("nodes", Text, nullable=False, comment="JSON: list of names"),
+    Column("rerun", Boolean, nullable=False),
+    Column("newest_first", Boolean, nullable=False),
+    Column("state", Text, nullable=False, comment="waiting, running, done, failed or cancelled"),
+    Column("ended_at", Double),
+)
+
+backfill_window = Table(
+    "backfill_window",
+    metadata,
+    Column("backfill", Text, primary_key=True),
+    Column("node", Text, primary_key=True),
+    Column("window_start", BigInteger, primary_key=True),
+    Column("state", Text, nullable=False, comment="waiting, done, failed or gone"),
+    sqlite_with_rowid=False,
 )
 
 task = Table(
@@ -110,5 +202,34 @@ alias_event = Table(
     Column("by", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Index("alias_event_model", "model", "alias"),
+    sqlite_autoincrement=True,
+)
+
+quarantine_decision = Table(
+    "quarantine_decision",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("node", Text, nullable=False),
+    Column("window_start", BigInteger, nullable=False),
+    Column("row_hash", BigInteger, nullable=False, comment="hash of the row as it came"),
+    Column("action", Text, nullable=False, comment="release, replace or drop"),
+    Column("row", Text, comment="JSON: the row that replaces it"),
+    Column("at", Double, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("quarantine_decision_window", "node", "window_start"),
+    sqlite_autoincrement=True,
+)
+
+schema_change = Table(
+    "schema_change",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("node", Text, nullable=False),
+    Column("window_start", BigInteger, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("columns", Text, nullable=False, comment="JSON: by column its dtype before and after"),
+    Index("schema_change_node", "node", "at"),
     sqlite_autoincrement=True,
 )
