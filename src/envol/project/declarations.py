@@ -32,9 +32,11 @@ class Argument:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """What every node has: its function, its contract, and how a failing task is tried again.
+    """What every node has: its function, its contract, and how its tasks are carried out.
 
     `backoff` is the wait before the first retry in seconds (it doubles), `timeout` seconds for one try.
+    `resources` are what a task occupies while it runs, limited under [resources]; `at_once` limits the tasks
+    of the node side by side. An `isolated` task has a process of its own, with at most `memory` bytes.
     """
 
     name: str
@@ -46,6 +48,15 @@ class Node:
     retries: int = 0
     backoff: float = 1.0
     timeout: float | None = None
+    isolated: bool = False
+    memory: int | None = None
+    resources: tuple[str, ...] = ()
+    at_once: int | None = None
+
+    @property
+    def needs_process(self) -> bool:
+        """Whether its tasks run in a process of their own, which can be ended."""
+        return self.isolated or self.timeout is not None or self.memory is not None
 
     @property
     def kind(self) -> str:
@@ -60,22 +71,33 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Node):
-    """Extraction of one window of raw rows; the window is complete `delay` after its end."""
+    """Extraction of one window of raw rows; the window is complete `delay` after its end.
+
+    Whenever a window falls due, the `reread` windows before it are read again. The window fails when more
+    than the share `max_broken` of its rows breaks the contract.
+    """
 
     every: Period
     delay: Span | None = None
+    reread: int = 0
     empty: Empty = "allow"
     on_broken: OnBroken = "quarantine"
+    max_broken: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Node):
-    """Rows of one window made from the same window of its inputs, and `lookback` before it."""
+    """Rows of one window made from the same window of its inputs, and `lookback` before it.
+
+    Of an input in `history` only what came before the window is read.
+    """
 
     every: Period | None = None
     lookback: Mapping[str, Span]
+    history: Mapping[str, Span]
     empty: Empty = "allow"
     on_broken: OnBroken = "quarantine"
+    max_broken: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from envol.project.nodes import Node, Outcomes, Predictions
 from envol.project.syntax import syntax_of
 
 # Settings that say how a task is carried out, not what comes of it.
-_CARRYING_OUT = {"retries", "backoff", "timeout", "doc", "promote"}
+_CARRYING_OUT = {"retries", "backoff", "timeout", "isolated", "memory", "resources", "at_once", "doc"}
+_CARRYING_OUT |= {"promote", "folds", "delay", "reread"}
 # What is hashed in its own right.
 _HASHED_APART = {"name", "function", "module", "arguments", "contract", "model"}
 
@@ -67,8 +68,9 @@ def define(node: Node, code: CodeHashes, parameters: Mapping[str, Any], root: Pa
             for field in fields(declared)
             if field.name not in _CARRYING_OUT | _HASHED_APART
         }
-    if lookback := getattr(node, "lookback", None):
-        settings["lookback"] = sorted((name, str(span)) for name, span in lookback.items())
+    for name in ("lookback", "history"):
+        if spans := getattr(node, name, None):
+            settings[name] = sorted((one, str(span)) for one, span in spans.items())
     told = code_parts([settings, dict(sorted(parameters.items()))], root)
     return Definition(code=code.function, parameters=digest(*told), contract=code.contract)
 

@@ -35,7 +35,11 @@ class Graph:
 
     def lookback(self, node: Node, name: str) -> Span | None:
         """How much before the window the node reads of its input `name`."""
-        return node.lookback.get(name) if isinstance(node, Table) else None
+        return (node.lookback.get(name) or node.history.get(name)) if isinstance(node, Table) else None
+
+    def reads_window(self, node: Node, name: str) -> bool:
+        """Whether the node reads the window itself of its input `name`, and not only what came before."""
+        return not isinstance(node, Table) or name not in node.history
 
     def readers(self, name: str) -> list[Node]:
         """The nodes that read `name`."""
@@ -126,13 +130,7 @@ def _check_node(node: Node, nodes: Mapping[str, Node]) -> None:
                 node=node.name,
                 remedy="name a node as parameter, or declare it with @source",
             )
-        for name in node.lookback:
-            if name not in node.inputs:
-                raise ProjectError(
-                    f"lookback names {name!r}, which is no input",
-                    node=node.name,
-                    remedy=nearest(name, node.inputs),
-                )
+        _check_spans(node)
     tables = [name for name, other in nodes.items() if not isinstance(other, Model) and name != node.name]
     for name in node.inputs:
         if name not in nodes:
@@ -143,6 +141,29 @@ def _check_node(node: Node, nodes: Mapping[str, Node]) -> None:
                 node=node.name,
                 remedy=f"read {name}_predictions or {name}_outcomes",
             )
+
+
+def _check_spans(node: Table) -> None:
+    for setting, spans in (("lookback", node.lookback), ("history", node.history)):
+        for name in spans:
+            if name not in node.inputs:
+                raise ProjectError(
+                    f"{setting} names {name!r}, which is no input",
+                    node=node.name,
+                    remedy=nearest(name, node.inputs),
+                )
+    if both := set(node.lookback) & set(node.history):
+        raise ProjectError(
+            f"{min(both)!r} is both in lookback and in history",
+            node=node.name,
+            remedy="keep it in lookback to read the window as well, in history to read only what came before",
+        )
+    if set(node.inputs) == set(node.history):
+        raise ProjectError(
+            "all its inputs are in history, so that nothing says which windows it has",
+            node=node.name,
+            remedy="read at least one input's window itself",
+        )
 
 
 def _order(nodes: Mapping[str, Node]) -> list[str]:

@@ -8,6 +8,7 @@ any other is a parameter from `envol.toml` or the default.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
@@ -59,23 +60,37 @@ def source(
     *,
     every: str = "1d",
     delay: str | None = None,
+    reread: int = 0,
     contract: type[Any] | None = None,
     empty: Empty = "allow",
     on_broken: OnBroken = "quarantine",
+    max_broken: float | None = None,
     retries: int = 0,
     backoff: float = 1.0,
     timeout: float | None = None,
+    isolated: bool = False,
+    memory: str | None = None,
+    resources: str | Sequence[str] = (),
+    at_once: int | None = None,
 ) -> Callable[[F], F]:
     """Declare the extraction of one window of raw rows.
 
     Args:
         every: length of a window: "1h", "1d", "1w" or "1mo".
         delay: how long after its end a window is complete, for example "1d".
+        reread: how many of the last windows are read again whenever a window falls due, for rows that come
+            late or are corrected.
         contract: a dataframely `Schema` that each row must meet.
         empty: whether a window without rows is allowed or an "error".
         on_broken: rows that break the contract go to "quarantine", or the window is to "fail".
+        max_broken: the share of rows, from 0 to 1, that may break the contract before the window fails.
         retries: how often a failing task is tried again, after `backoff` seconds that double.
         timeout: seconds that one try may take.
+        isolated: run each task in a process of its own; a `timeout` or `memory` implies it.
+        memory: how much memory that process may take, for example "2GB".
+        resources: what a task occupies while it runs, for example "database"; how many tasks may at once is
+            said under [resources] in envol.toml.
+        at_once: how many tasks of this node may run side by side.
     """
 
     def declare(function: F) -> F:
@@ -85,10 +100,10 @@ def source(
                 Source,
                 every=Period.parse(every),
                 delay=None if delay is None else Span.parse(delay),
-                contract=contract,
-                empty=_choice("empty", empty, ("allow", "error")),
-                on_broken=_choice("on_broken", on_broken, ("quarantine", "fail")),
+                reread=_whole("reread", reread),
+                **_checks(contract, empty, on_broken, max_broken),
                 **_attempts(retries, backoff, timeout),
+                **_limits(isolated, memory, resources, at_once),
             )
 
     return declare
@@ -98,19 +113,28 @@ def table(
     *,
     every: str | None = None,
     lookback: Mapping[str, str] | None = None,
+    history: Mapping[str, str] | None = None,
     contract: type[Any] | None = None,
     empty: Empty = "allow",
     on_broken: OnBroken = "quarantine",
+    max_broken: float | None = None,
     retries: int = 0,
     backoff: float = 1.0,
     timeout: float | None = None,
+    isolated: bool = False,
+    memory: str | None = None,
+    resources: str | Sequence[str] = (),
+    at_once: int | None = None,
 ) -> Callable[[F], F]:
     """Declare a table made from other tables, one window at a time.
 
     Args:
         every: length of a window; that of the inputs when left out.
         lookback: for an input, how much before the window is read as well, for example {"flights": "7d"}.
-        contract, empty, on_broken, retries, backoff, timeout: as for `source`.
+        history: for an input, how much before the window is read instead of the window itself, which need
+            not be there yet.
+        contract, empty, on_broken, max_broken: as for `source`.
+        retries, backoff, timeout, isolated, memory, resources, at_once: as for `source`.
     """
 
     def declare(function: F) -> F:
@@ -119,11 +143,11 @@ def table(
                 function,
                 Table,
                 every=None if every is None else Period.parse(every),
-                lookback=_lookback(lookback),
-                contract=contract,
-                empty=_choice("empty", empty, ("allow", "error")),
-                on_broken=_choice("on_broken", on_broken, ("quarantine", "fail")),
+                lookback=_spans("lookback", lookback),
+                history=_spans("history", history),
+                **_checks(contract, empty, on_broken, max_broken),
                 **_attempts(retries, backoff, timeout),
+                **_limits(isolated, memory, resources, at_once),
             )
 
     return declare
@@ -145,6 +169,8 @@ def model(
     unknown_categories: Literal["refuse", "accept"] = "refuse",
     seed: int = 0,
     timeout: float | None = None,
+    isolated: bool = False,
+    memory: str | None = None,
 ) -> Callable[[F], F]:
     """Declare a model: a function of X and y that returns a fitted estimator.
 
@@ -158,6 +184,7 @@ def model(
         promote: "auto" makes a version that beats its baseline the champion, "manual" leaves it to you.
         unknown_categories: whether a prediction with a text never seen in training is refused or accepted.
         seed: seed of every random generator.
+        timeout, isolated, memory: as for `source`.
     """
 
     def declare(function: F) -> F:
@@ -179,6 +206,7 @@ def model(
                 unknown_categories=_choice("unknown_categories", unknown_categories, ("refuse", "accept")),
                 seed=_whole("seed", seed),
                 **_attempts(0, 1.0, timeout),
+                **_limits(isolated, memory, (), None),
             )
 
     return declare
@@ -267,10 +295,39 @@ def _names(name: str, given: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _lookback(given: Any) -> dict[str, Span]:
+def _spans(name: str, given: Any) -> dict[str, Span]:
     if not isinstance(given, Mapping | None):
-        _refuse("lookback", given, 'name the input, as in {"flights": "7d"}')
-    return {name: Span.parse(span) for name, span in (given or {}).items()}
+        _refuse(name, given, 'name the input, as in {"flights": "7d"}')
+    return {one: _some_time(name, span) for one, span in (given or {}).items()}
+
+
+def _checks(contract: Any, empty: Any, on_broken: Any, max_broken: Any) -> dict[str, Any]:
+    if max_broken is not None and not (_is_number(max_broken) and 0 <= max_broken <= 1):
+        _refuse("max_broken", max_broken, "write a share of the rows, for example 0.05")
+    return {
+        "contract": contract,
+        "empty": _choice("empty", empty, ("allow", "error")),
+        "on_broken": _choice("on_broken", on_broken, ("quarantine", "fail")),
+        "max_broken": max_broken,
+    }
+
+
+def _limits(isolated: Any, memory: Any, resources: Any, at_once: Any) -> dict[str, Any]:
+    if at_once is not None and _whole("at_once", at_once) == 0:
+        _refuse("at_once", at_once, "write a whole number, 1 or more")
+    return {
+        "isolated": bool(isolated),
+        "memory": None if memory is None else _bytes("memory", memory),
+        "resources": _names("resources", resources),
+        "at_once": at_once,
+    }
+
+
+def _bytes(name: str, given: Any) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(MB|GB)", given) if isinstance(given, str) else None
+    if not found:
+        _refuse(name, given, 'write for example "500MB" or "2GB"')
+    return int(float(found[1]) * {"MB": 1e6, "GB": 1e9}[found[2]])
 
 
 def _attempts(retries: Any, backoff: Any, timeout: Any) -> dict[str, Any]:
