@@ -1,4 +1,33 @@
-"""The tools: how a project of each is laid out, run, run again and restarted, and how its tables are read."""
+"""The tools: how a project of each is laid out, run, run again and restarted, and how its tables are read.
+
+Each keeps one Parquet file, or a committed window, for every table and day, so that a restart can go on from
+there. Of what its documentation offers for that, each got what redoes least and costs least:
+
+- Prefect: one flow; a task a table and day, which writes its file and returns the path. The path is the
+  persisted result, found again in any later run by the cache policy INPUTS + TASK_SOURCE; so the restart is
+  the same command. Large data are to be passed by reference. The alternative, `prefect flow-run retry`,
+  wants a run in a final state, and a killed one stays Running: only automations on heartbeats of deployed
+  flows end it. The server is the temporary one that a flow starts by itself, with its SQLite database.
+  https://docs.prefect.io/v3/concepts/caching, https://docs.prefect.io/v3/concepts/task-runners,
+  https://docs.prefect.io/v3/how-to-guides/workflows/retry-flow-runs,
+  https://docs.prefect.io/v3/advanced/detect-zombie-flows
+- Dagster: assets with daily partitions, dagster-polars' Parquet IO manager, an instance on SQLite. A run a
+  day, in one process by `materialize`, of the assets that `get_materialized_partitions` does not name: what
+  «backfill only failed and missing partitions» does in the UI, without its daemon and a process a run, which
+  would cost more. A single-run backfill would make ten steps of the 500. Re-execution from failure wants a
+  failed run, and a killed one stays Started: the default launcher cannot tell that its run is dead.
+  https://docs.dagster.io/api/dagster/execution, https://docs.dagster.io/deployment/execution/run-monitoring,
+  https://docs.dagster.io/examples/mini-examples/partition-backfill-strategies
+- Metaflow: one run with a foreach over the days, a process a task, two at a time; the path is an artifact.
+  `resume` takes over what the last run has finished, also of a run that has finished whole.
+  https://docs.metaflow.org/metaflow/debugging#how-to-use-the-resume-command
+- Kedro: the ten nodes once a day by a namespace, their files named by a dataset factory, so that the restart,
+  `kedro run --only-missing-outputs`, knows single days. A PartitionedDataset counts as there as soon as one
+  partition is, and its node makes all days at once. SequentialRunner, the default, was faster than
+  ThreadRunner here. https://docs.kedro.org/en/stable/build/namespaces/,
+  https://docs.kedro.org/en/stable/catalog-data/kedro_dataset_factories/
+- Envol: `envol run`, whatever happened before.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +203,7 @@ CHAINS = {
             first="{python} prefect_chain.py",
             again="{python} prefect_chain.py",
             side_by_side="two tasks, threads",
-            by_hand="set the killed flow run's state, which stays Running",
+            by_hand="set the state of the killed flow run, which stays Running",
             running=lambda chain, folder: count(
                 folder / "state" / "prefect.db", "SELECT count(*) FROM flow_run WHERE state_type = 'RUNNING'"
             ),
@@ -188,7 +217,7 @@ CHAINS = {
             first="{python} dagster_chain.py",
             again="{python} dagster_chain.py",
             side_by_side="nothing",
-            by_hand="end the killed run, which stays Started",
+            by_hand="terminate the killed run, which stays Started",
             running=lambda chain, folder: count(
                 folder / "state" / "history" / "runs.db", "SELECT count(*) FROM runs WHERE status = 'STARTED'"
             ),
@@ -201,7 +230,7 @@ CHAINS = {
             first="{python} metaflow_chain.py run --max-workers 2",
             again="{python} metaflow_chain.py resume --max-workers 2",
             side_by_side="two tasks, processes",
-            by_hand="say `resume` instead of `run`; the killed run stays unfinished",
+            by_hand="call `resume` instead of `run`; the killed run stays unfinished",
             running=metaflow_unfinished,
         ),
         Chain(
@@ -225,7 +254,8 @@ CHAINS = {
             first="{bin}/kedro run",
             again="{bin}/kedro run --only-missing-outputs",
             side_by_side="nothing",
-            by_hand="say `--only-missing-outputs`; delete a file that was half written, it counts as made",
+            by_hand="call it with --only-missing-outputs, after deleting files that were half written: "
+            "they count as made",
         ),
     )
 }
