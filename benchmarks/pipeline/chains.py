@@ -150,6 +150,14 @@ def metaflow_unfinished(chain: Chain, folder: Path) -> int:
     return int(answer.stdout.split()[-1])
 
 
+def envol_strays(folder: Path) -> int:
+    """Files of transactions that never ended; `envol compact` removes them, after a day of grace."""
+    with closing(sqlite3.connect(folder / ".envol" / "lake.sqlite")) as catalog:
+        query = "SELECT path FROM ducklake_data_file UNION ALL SELECT path FROM ducklake_delete_file"
+        known = {Path(row[0]).name for row in catalog.execute(query)}
+    return sum(path.name not in known for path in (folder / ".envol" / "tables").rglob("*.parquet"))
+
+
 def envol_tables(folder: Path) -> Tables:
     from envol.project import load_project
     from envol.storage import Store
@@ -188,7 +196,7 @@ CHAINS = {
                 folder / ".envol" / "metadata.sqlite", "SELECT count(*) FROM run WHERE state = 'running'"
             ),
             tables=envol_tables,
-            stray=lambda folder: 0,
+            stray=envol_strays,
             state=(".envol",),
         ),
         Chain(
