@@ -111,7 +111,7 @@ class SmallProject:
     def reasons(self, now: str | None = None, **options: Any) -> dict[str, dict[str, int]]:
         """By node how many windows the plan holds for which reason."""
         plan = self.plan(now, **options)
-        return {name: dict(node.reasons()) for name, node in plan.nodes.items() if node.planned}
+        return {name: dict(node.reasons()) for name, node in plan.nodes.items() if node.reasons()}
 
     def _clock(self, now: str | None) -> FixedClock:
         return FixedClock(self.now if now is None else datetime.fromisoformat(now + "T00:00:00+00:00"))

@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, date, datetime
 
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envol.pipeline.content import content_version
@@ -26,6 +26,7 @@ def frame(rows: list[tuple[int | None, str | None, float | None]]) -> pl.DataFra
     return pl.DataFrame(rows, schema={"a": pl.Int64, "b": pl.String, "c": pl.Float64}, orient="row")
 
 
+@settings(deadline=None)
 @given(rows=ROWS, chance=st.randoms(use_true_random=False))
 def test_the_order_of_rows_and_columns_does_not_count(rows: list[tuple], chance) -> None:
     shuffled = rows[:]
@@ -75,4 +76,4 @@ def test_every_process_finds_the_same() -> None:
         "print(content_version(pl.DataFrame({'a': [1, None], 'b': ['x', 'y']})))"
     )
     said = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout for _ in "ab"}
-    assert said == {content_version(pl.DataFrame({"a": [1, None], "b": ["x", "y"]})) + "\n"}
+    assert said == {f"{content_version(pl.DataFrame({'a': [1, None], 'b': ['x', 'y']}))}\n"}

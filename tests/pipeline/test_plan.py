@@ -177,4 +177,4 @@ def test_models_are_due_at_their_cutoffs(project: Make) -> None:
     assert starts[0] == plan.nodes["guess"].slots.keys[0]
     assert len(starts) == 8
     assert len(plan.nodes["guess_outcomes"].slots) == 6
-    assert small.plan("2024-01-05").nodes["guess_predictions"].blocked == {0: "no champion yet"}
+    assert small.plan("2024-01-05").nodes["guess_predictions"].obstacles() == {"no champion yet": 1}

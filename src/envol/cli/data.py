@@ -69,7 +69,7 @@ def compact(
 
     Files that nothing needs any more are removed; no row is lost. No run may be active.
     """
-    from envol.pipeline.lock import run_lock
+    from envol.pipeline import run_lease
     from envol.project.clock import SystemClock
     from envol.project.windows import Span
     from envol.registry import Registry
@@ -77,7 +77,7 @@ def compact(
     with opened(project) as (_, store):
         now = SystemClock().now()
         age = None if expire is None else now - Span.parse(expire).before(now)
-        with run_lock(store.path):
+        with run_lease(store.metadata).held():
             versions = Registry(store, SystemClock()).versions() if age is not None else []
             kept = {read.get("snapshot") for one in versions for read in one.lineage.values()} - {None}
             expired = 0 if age is None else store.lake.expire(age, now, keep=kept)

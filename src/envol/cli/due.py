@@ -30,7 +30,7 @@ def next_due(project: Project, plan: Plan, name: str) -> Next | None:
         key, end = cutoff.strftime("%Y-%m-%d"), cutoff
     else:
         ends = plan.nodes[name].slots.ends
-        first = datetime.fromtimestamp(ends[-1], UTC) if ends else _first_instant(project, node)
+        first = datetime.fromtimestamp(int(ends[-1]), UTC) if len(ends) else _first_instant(project, node)
         period = project.graph.period_of(name)
         window = project.calendar.window_at(period, first)
         if window.start < first:  # only whole windows are made

@@ -12,7 +12,7 @@ from envol.cli.output import NARROW, console, count, moment, print_apart, print_
 
 if TYPE_CHECKING:
     from envol.cli.output import Table
-    from envol.pipeline import NodePlan, Plan
+    from envol.pipeline import NodePlan, Plan, Totals
     from envol.project import Project
 
 
@@ -23,19 +23,20 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """Say what a run would do now, and why."""
-    from envol.pipeline import make_plan
+    from envol.pipeline import Records, make_plan
     from envol.project.clock import SystemClock
 
     with opened(project) as (found, store):
         made = make_plan(found, store, SystemClock(), nodes=node)
+        totals = Records(store.metadata).totals()
         shown = _shown(found, made, node)
         if json:
-            rows = [_described(found, made, name, windows) for name in shown]
+            rows = [_described(found, made, totals, name, windows) for name in shown]
             print_json({"now": made.now, "tasks": len(made), "nodes": rows})
             return
         listing = [_listing(made, shown)] if windows and len(made) else []
         out = console()
-        overview = _overview(found, made, shown, wide=out.width >= NARROW)
+        overview = _overview(found, made, totals, shown, wide=out.width >= NARROW)
         print_apart(out, overview, *listing, _sentence(made))
 
 
@@ -44,10 +45,13 @@ def _shown(project: Project, made: Plan, nodes: list[str] | None) -> list[str]:
     return [name for name in made.nodes if name in wanted]
 
 
-def _described(project: Project, made: Plan, name: str, windows: bool) -> dict[str, Any]:
+def _described(
+    project: Project, made: Plan, totals: dict[str, Totals], name: str, windows: bool
+) -> dict[str, Any]:
     from envol.cli.due import next_due
+    from envol.pipeline import Totals
 
-    current = made.nodes[name]
+    current, total = made.nodes[name], totals.get(name, Totals())
     following = next_due(project, made, name)
     told = {
         "node": name,
@@ -55,10 +59,10 @@ def _described(project: Project, made: Plan, name: str, windows: bool) -> dict[s
         "due": len(current.slots),
         "up_to_date": current.done,
         "to_do": dict(current.reasons()),
-        "blocked": dict(Counter(current.blocked.values())),
-        "rows": current.rows,
-        "quarantined_rows": current.quarantined,
-        "quarantined_windows": current.quarantined_windows,
+        "blocked": dict(current.obstacles()),
+        "rows": total.rows,
+        "quarantined_rows": total.quarantined,
+        "quarantined_windows": total.quarantined_windows,
         "next": None if following is None else {"window": following.key, "due_at": following.at},
     }
     if windows:
@@ -70,16 +74,25 @@ def _described(project: Project, made: Plan, name: str, windows: bool) -> dict[s
 
 def _listed(made: Plan, current: NodePlan) -> list[tuple[str, str, str]]:
     """(window, "to do" or "blocked", why) of each slot that is not up to date, oldest first."""
-    found = [(index, "to do", str(reason)) for index, reason in current.planned.items()]
-    found += [(index, "blocked", why) for index, why in current.blocked.items()]
-    return [(made.schedule.label(current.node, index), state, why) for index, state, why in sorted(found)]
+    found = []
+    for index in range(len(current.slots)):
+        state, why = "to do", current.reason_of(index) or ""
+        if not why:
+            state, why = "blocked", current.obstacle_of(index) or ""
+        if why:
+            found.append((made.schedule.label(current.node, index), state, str(why)))
+    return found
 
 
-def _overview(project: Project, made: Plan, shown: list[str], *, wide: bool) -> Table:
+def _overview(
+    project: Project, made: Plan, totals: dict[str, Totals], shown: list[str], *, wide: bool
+) -> Table:
     from envol.cli.due import next_due
+    from envol.pipeline import Totals
 
     nodes = [made.nodes[name] for name in shown]
-    blocked, quarantined = any(one.blocked for one in nodes), any(one.quarantined for one in nodes)
+    blocked = any(one.blocked.any() for one in nodes)
+    quarantined = any(totals[name].quarantined for name in shown if name in totals)
     headers = ["node", *["kind"] * wide, "due", "up to date", "to do"]
     headers += ["blocked"] * blocked + ["quarantined"] * quarantined + ["next"]
     rows = table(*headers, right=("due", "up to date"), wrap=("to do", "blocked", "quarantined", "next"))
@@ -92,13 +105,11 @@ def _overview(project: Project, made: Plan, shown: list[str], *, wide: bool) -> 
             _counts(one.reasons()),
         ]
         if blocked:
-            cells.append(_counts(Counter(one.blocked.values())))
+            cells.append(_counts(one.obstacles()))
         if quarantined:
-            cells.append(
-                f"{count(one.quarantined, 'row')} in {count(one.quarantined_windows, 'window')}"
-                if one.quarantined
-                else ""
-            )
+            total = totals.get(name, Totals())
+            told = f"{count(total.quarantined, 'row')} in {count(total.quarantined_windows, 'window')}"
+            cells.append(told if total.quarantined else "")
         following = next_due(project, made, name)
         if following is None:
             cells.append("data end")
@@ -127,7 +138,7 @@ def _sentence(made: Plan) -> str:
 
     trainings = sum(len(one.planned) for one in made.nodes.values() if isinstance(one.node, Model))
     windows = len(made) - trainings
-    blocked = sum(len(one.blocked) for one in made.nodes.values())
+    blocked = sum(one.obstacles().total() for one in made.nodes.values())
     parts = [f"make {count(windows, 'window')}"] * bool(windows)
     parts += [f"train {count(trainings, 'model version')}"] * bool(trainings)
     waiting = f" {count(blocked, 'window')} cannot be made yet." if blocked else ""

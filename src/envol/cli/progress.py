@@ -95,7 +95,7 @@ class Reporter:
         self._thread = threading.Thread(target=self._print, name="progress", daemon=True)
 
     def started(self, run: str, plan: Plan) -> None:
-        nodes = {name: NodeState(len(node.planned)) for name, node in plan.nodes.items() if node.planned}
+        nodes = {name: NodeState(len(node.planned)) for name, node in plan.nodes.items() if len(node.planned)}
         self._state = State(nodes, time.monotonic())
         tasks = sum(node.planned for node in nodes.values())
         self._lines.append(f"run {run}: {count(tasks, 'task')} of {count(len(nodes), 'node')}")

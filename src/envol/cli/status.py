@@ -41,7 +41,7 @@ def status(project: ProjectOption = None, json: JsonOption = False) -> None:
             "project": found.name,
             "root": str(found.root),
             "to_do": len(made),
-            "blocked": sum(len(node.blocked) for node in made.nodes.values()),
+            "blocked": sum(node.obstacles().total() for node in made.nodes.values()),
             "runs": _runs(store),
             "tables": _tables(store, made),
             "models": _models(found, store),
@@ -60,16 +60,18 @@ def _runs(store: Store) -> list[dict[str, Any]]:
 
 def _tables(store: Store, made: Plan) -> list[dict[str, Any]]:
     """Every table that the project declares, with what is made of it, and what is kept besides."""
+    from envol.pipeline import Records, Totals
     from envol.project.graph import QUARANTINE
     from envol.project.nodes import Model
 
-    any_made = any(one is not None for node in made.nodes.values() for one in node.made)
+    any_made = any(node.made.any() for node in made.nodes.values())
+    totals = Records(store.metadata).totals()
     infos = {info.name: info for info in store.lake.tables()} if any_made else {}
     rows = []
     for name, node in made.nodes.items():
         if isinstance(node.node, Model):
             continue
-        windows = [index for index, one in enumerate(node.made) if one is not None]
+        windows, total = node.made.nonzero()[0], totals.get(name, Totals())
         info = infos.get(name)
         rows.append(
             {
@@ -77,9 +79,9 @@ def _tables(store: Store, made: Plan) -> list[dict[str, Any]]:
                 "kind": node.node.kind,
                 "windows": len(windows),
                 "due": len(node.slots),
-                "rows": node.rows,
-                "last": made.schedule.label(node.node, windows[-1]) if windows else None,
-                "quarantined_rows": node.quarantined,
+                "rows": total.rows,
+                "last": made.schedule.label(node.node, int(windows[-1])) if len(windows) else None,
+                "quarantined_rows": total.quarantined,
                 "bytes": info.bytes if info else 0,
                 "files": info.files if info else 0,
             }

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from envol.errors import EnvolError, Failure, StorageError, UserError
+from envol.pipeline.lease import LeaseLostError
 from envol.pipeline.logs import shortened, task_log
 from envol.pipeline.plan import Plan, Reason, Task
 from envol.pipeline.records import Made
@@ -26,7 +25,6 @@ class Outcome:
     started_at: float = 0.0
     seconds: float = 0.0
     made: Made | None = None
-    lineage: Mapping[str, Any] | None = None
     error: EnvolError | None = None
     log: str = ""
 
@@ -47,8 +45,7 @@ class Attempts:
         with self._slots:
             if self._stop.is_set():
                 return None
-            node = self._plan.nodes[task.node].node
-            inputs = self._plan.inputs_hash(self._plan.input_slots(node, task.index))
+            inputs = self._plan.inputs_hash(self._plan.input_slots(task.node, task.index))
             outcome = Outcome(task, "failed", started_at=time.time())
             if inputs is None:
                 outcome.state = "skipped"
@@ -58,12 +55,12 @@ class Attempts:
                 self._try(outcome, inputs)
             return outcome
 
-    def _is_unchanged(self, task: Task, inputs: str) -> bool:
+    def _is_unchanged(self, task: Task, inputs: int) -> bool:
         """Whether an input that was made again came out as before."""
-        made = self._plan.nodes[task.node].made[task.index]
-        return task.reason is Reason.INPUTS and made is not None and made.inputs == inputs
+        recorded = self._plan.nodes[task.node].recorded[task.index]
+        return task.reason is Reason.INPUTS and int(recorded["inputs"]) == inputs
 
-    def _try(self, outcome: Outcome, inputs: str) -> None:
+    def _try(self, outcome: Outcome, inputs: int) -> None:
         task = outcome.task
         node = self._plan.nodes[task.node].node
         began = time.monotonic()
@@ -71,8 +68,7 @@ class Attempts:
             for attempt in range(1, node.retries + 2):
                 outcome.attempts = attempt
                 try:
-                    done = self._worker.carry_out(task, inputs)
-                    outcome.made, outcome.lineage, outcome.error = done.made, done.lineage, None
+                    outcome.made, outcome.error = self._worker.carry_out(task, inputs), None
                     outcome.state = "done"
                     break
                 except NotYet as reason:
@@ -82,7 +78,7 @@ class Attempts:
                 except (Exception, SystemExit) as error:
                     traceback.print_exception(error)
                     outcome.error = _as_envol_error(error, task.node, self._plan.label(task))
-                    final = isinstance(outcome.error, UserError | StorageError)
+                    final = isinstance(outcome.error, UserError | StorageError | LeaseLostError)
                     if final or self._stop.is_set() or attempt > node.retries:
                         break
                     self._wait(node.backoff * 2 ** (attempt - 1))

@@ -1,23 +1,35 @@
-"""The plan: which windows of which nodes would be made now, and why."""
+"""The plan: which windows of which nodes would be made now, and why.
+
+Everything is compared as arrays over a node's windows, so that a million of them take a second.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from envol.pipeline.records import Made, Records
-from envol.pipeline.schedule import Schedule, Slots
-from envol.project.fingerprint import Definition, digest
-from envol.project.nodes import Model, Node, Predictions
+import numpy as np
+import numpy.typing as npt
+
+from envol.pipeline.records import RECORDED, Array, Made, Records
+from envol.pipeline.schedule import Epochs, Schedule, Slots
+from envol.pipeline.versions import inputs_hashes, window_tokens
+from envol.project.fingerprint import Definition
+from envol.project.nodes import Node
 
 if TYPE_CHECKING:
     from envol.project import Project
     from envol.project.clock import Clock
     from envol.storage import Store
+
+Flags = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.uint8]
+UNRECORDED = -1
+"""Id of a definition that nothing was ever made with."""
 
 
 class Reason(StrEnum):
@@ -29,11 +41,18 @@ class Reason(StrEnum):
     PARAMETERS = "parameters changed"
     CONTRACT = "contract changed"
     INPUTS = "inputs changed"
+    REREAD = "read again for late rows"
     RERUN = "asked for"
 
 
-NO_CHAMPION = "no champion yet"
-NO_INPUT = "an input is not made"
+REASONS = tuple(Reason)
+NO_INPUT, NO_CHAMPION = "an input is not made", "no champion yet"
+BLOCKED = (NO_INPUT, NO_CHAMPION)
+
+
+def code_of(reason: Reason) -> int:
+    """The reason as it stands in `NodePlan.reason`."""
+    return REASONS.index(reason) + 1
 
 
 @dataclass(frozen=True)
@@ -45,40 +64,58 @@ class Task:
     reason: Reason
 
 
-@dataclass
+@dataclass(eq=False)
 class NodePlan:
-    """One node's due slots: what of them is made, what is planned, and what cannot be made yet."""
+    """One node's due slots: what of them is made, what is planned, and what cannot be made yet.
+
+    The arrays have an entry a slot: `recorded` what was made of it where `made`, `reason` why it is planned
+    and `blocked` why it is not (places in REASONS and BLOCKED counted from 1; 0: it is not).
+    """
 
     node: Node
     slots: Slots
     definition: Definition
-    made: list[Made | None]
-    planned: dict[int, Reason] = field(default_factory=dict)
-    blocked: dict[int, str] = field(default_factory=dict)
+    definition_id: int
+    made: Flags
+    recorded: Array
+    reason: Codes
+    blocked: Codes
+
+    @property
+    def planned(self) -> npt.NDArray[np.intp]:
+        """Indexes of the planned slots, oldest first."""
+        return np.flatnonzero(self.reason)
 
     @property
     def done(self) -> int:
         """How many due slots are made and up to date."""
-        return len(self.slots) - len(self.planned) - len(self.blocked)
-
-    @property
-    def rows(self) -> int:
-        return sum(made.rows for made in self.made if made)
-
-    @property
-    def quarantined(self) -> int:
-        """How many rows of the made windows are in quarantine."""
-        return sum(made.quarantined for made in self.made if made)
-
-    @property
-    def quarantined_windows(self) -> int:
-        return sum(made.quarantined > 0 for made in self.made if made)
+        return len(self.slots) - int(np.count_nonzero(self.reason) + np.count_nonzero(self.blocked))
 
     def reasons(self) -> Counter[str]:
-        return Counter(str(reason) for reason in self.planned.values())
+        """How many slots are planned for which reason."""
+        return _counted(self.reason, REASONS)
+
+    def obstacles(self) -> Counter[str]:
+        """How many slots cannot be made yet, and why."""
+        return _counted(self.blocked, BLOCKED)
+
+    def reason_of(self, index: int) -> Reason | None:
+        """Why the slot is planned; None when it is not."""
+        code = int(self.reason[index])
+        return REASONS[code - 1] if code else None
+
+    def obstacle_of(self, index: int) -> str | None:
+        """Why the slot cannot be made yet; None when nothing is in the way."""
+        code = int(self.blocked[index])
+        return BLOCKED[code - 1] if code else None
+
+    def record(self, index: int, made: Made) -> None:
+        """Take note that the slot has been made."""
+        self.made[index] = True
+        self.recorded[index] = (self.slots.keys[index], made.definition, made.inputs, made.version, 0.0)
 
 
-@dataclass
+@dataclass(eq=False)
 class Plan:
     """What a run would do at the instant `now`, node by node in the order of their data."""
 
@@ -86,41 +123,48 @@ class Plan:
     schedule: Schedule
     nodes: dict[str, NodePlan]
 
+    def __post_init__(self) -> None:
+        self._reads: dict[str, list[tuple[str, Epochs, Epochs]]] = {}
+
     def tasks(self) -> Iterator[Task]:
         """The planned tasks, node by node, oldest window first."""
         for name, node in self.nodes.items():
-            for index, reason in node.planned.items():
-                yield Task(name, index, reason)
+            for index in node.planned.tolist():
+                yield self.task(name, index)
+
+    def task(self, node: str, index: int) -> Task:
+        """The planned task of a slot."""
+        reason = self.nodes[node].reason_of(index)
+        assert reason is not None
+        return Task(node, index, reason)
 
     def __len__(self) -> int:
-        return sum(len(node.planned) for node in self.nodes.values())
+        return sum(int(np.count_nonzero(node.reason)) for node in self.nodes.values())
 
     def label(self, task: Task) -> str:
         return self.schedule.label(self.nodes[task.node].node, task.index)
 
-    def input_slots(self, node: Node, index: int) -> list[tuple[str, int, int]]:
-        """(input, a, b): the slots [a, b) of each table that a slot of the node reads."""
-        return [
-            (name, *self.nodes[name].slots.overlapping(start, end))
-            for name, start, end in self.schedule.input_ranges(node, index)
-        ]
+    def reads(self, name: str) -> list[tuple[str, Epochs, Epochs]]:
+        """By input of a node, for all its slots: the slots [a, b) of the input that each reads."""
+        if name not in self._reads:
+            self._reads[name] = self.schedule.input_slots(self.nodes[name].node)
+        return self._reads[name]
 
-    def inputs_hash(self, reads: Sequence[tuple[str, int, int]]) -> str | None:
+    def input_slots(self, name: str, index: int) -> list[tuple[str, int, int]]:
+        """(input, a, b): the slots [a, b) of each table that a slot of the node reads."""
+        return [(one, int(first[index]), int(last[index])) for one, first, last in self.reads(name)]
+
+    def inputs_hash(self, reads: Sequence[tuple[str, int, int]]) -> int | None:
         """Hash over the versions of what `input_slots` told; None where something is not made."""
         parts = []
         for name, first, last in reads:
-            for made in self.nodes[name].made[first:last]:
-                if made is None:
-                    return None
-                parts.append(made.version)
-            parts.append(name)
-        return digest("\n".join(parts))
-
-    def trainings_before(self, node: Predictions, index: int) -> list[int]:
-        """Planned slots of the model that end before the window to predict begins."""
-        model = self.nodes[node.model.name]
-        start = self.nodes[node.name].slots.starts[index]
-        return [slot for slot in model.planned if model.slots.ends[slot] <= start]
+            node = self.nodes[name]
+            if not node.made[first:last].all():
+                return None
+            part = node.recorded[first:last]
+            whole = np.array([0]), np.array([last - first])
+            parts.append((name, window_tokens(node.slots.keys[first:last], part["version"].copy()), *whole))
+        return int(inputs_hashes(1, parts)[0])
 
 
 def make_plan(
@@ -129,88 +173,54 @@ def make_plan(
     clock: Clock,
     *,
     nodes: Iterable[str] | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    windows: Mapping[str, Epochs] | None = None,
     rerun: bool = False,
 ) -> Plan:
     """Compare what is due with what is recorded.
 
     Args:
         nodes: only these nodes and what they are made from; all when None.
-        rerun: make the windows of the named nodes again although nothing changed.
+        start, end: only their windows inside [start, end), and what these are made from.
+        windows: only the windows that start at these instants, by node, and what these are made from.
+        rerun: make these windows of the named nodes again although nothing changed.
 
     Raises:
         UserError: the project is declared wrongly, or a named node does not exist.
     """
+    from envol.pipeline.planning import plan_nodes
+    from envol.pipeline.selection import Selection
+
     now = clock.now()
-    graph = project.graph
-    named = set(graph.nodes if nodes is None else nodes)
-    wanted = graph.upstream(named)
+    selection = Selection.of(project, nodes=nodes, start=start, end=end, windows=windows, rerun=rerun)
     schedule = Schedule(project, now)
     records = Records(store.metadata)
-    recorded, promoted = records.made(), records.promoted_cutoffs()
+    recorded, definitions = records.made(project.graph.nodes), records.definitions()
     plan = Plan(now, schedule, {})
-    for name, node in graph.nodes.items():
-        slots = schedule.slots[name]
-        made = recorded.get(name, {})
-        current = NodePlan(node, slots, project.definitions[name], [made.get(key) for key in slots.keys])
-        plan.nodes[name] = current
-        if name in wanted:
-            _plan_node(plan, current, promoted, rerun=rerun and name in named)
+    for name, node in project.graph.nodes.items():
+        slots, definition = schedule.slots[name], project.definitions[name]
+        ids = {known: identity for identity, known in definitions.get(name, {}).items()}
+        made, rows = aligned(slots, recorded[name])
+        nothing = np.zeros(len(slots), np.uint8)
+        plan.nodes[name] = NodePlan(
+            node, slots, definition, ids.get(definition, UNRECORDED), made, rows, nothing, nothing.copy()
+        )
+    plan_nodes(plan, selection, definitions, records.promoted_cutoffs())
     return plan
 
 
-def _plan_node(plan: Plan, current: NodePlan, promoted: Mapping[str, int], *, rerun: bool) -> None:
-    node, slots = current.node, current.slots
-    newest = max((index for index, made in enumerate(current.made) if made), default=-1)
-    planned = {name: _flags(plan.nodes[name]) for name in node.inputs if not _is_model(plan, name)}
-    first_training = _first_cutoff(plan, node, promoted)
-    for index, made in enumerate(current.made):
-        reads = plan.input_slots(node, index)
-        waits_for_input = any(1 in planned[name][first:last] for name, first, last in reads)
-        if not waits_for_input and not _all_made(plan, reads):
-            current.blocked[index] = NO_INPUT
-        elif first_training is not None and slots.starts[index] < first_training:
-            current.blocked[index] = NO_CHAMPION
-        else:
-            reason = _changed(current.definition, made)
-            if made is None:
-                reason = Reason.DUE if 0 <= newest < index else Reason.MISSING
-            elif reason is None and rerun:
-                reason = Reason.RERUN
-            elif reason is None and (waits_for_input or made.inputs != plan.inputs_hash(reads)):
-                reason = Reason.INPUTS
-            if reason is not None:
-                current.planned[index] = reason
+def aligned(slots: Slots, recorded: Array) -> tuple[Flags, Array]:
+    """For each slot whether there is a record of it, and the record."""
+    rows = np.zeros(len(slots), RECORDED)
+    if not len(recorded) or not len(slots):
+        return np.zeros(len(slots), np.bool_), rows
+    place = np.minimum(np.searchsorted(recorded["start"], slots.keys), len(recorded) - 1)
+    made = recorded["start"][place] == slots.keys
+    rows[made] = recorded[place[made]]
+    return made, rows
 
 
-def _changed(definition: Definition, made: Made | None) -> Reason | None:
-    if made is None or made.code != definition.code:
-        return Reason.CODE
-    if made.parameters != definition.parameters:
-        return Reason.PARAMETERS
-    return Reason.CONTRACT if made.contract != definition.contract else None
-
-
-def _all_made(plan: Plan, reads: Sequence[tuple[str, int, int]]) -> bool:
-    return all(None not in plan.nodes[name].made[first:last] for name, first, last in reads)
-
-
-def _first_cutoff(plan: Plan, node: Node, promoted: Mapping[str, int]) -> int | None:
-    """From when on a model can predict: the first cutoff promoted or about to be trained."""
-    if not isinstance(node, Predictions):
-        return None
-    model = plan.nodes[node.model.name]
-    cutoffs = [model.slots.ends[index] for index in model.planned]
-    if node.model.name in promoted:
-        cutoffs.append(promoted[node.model.name])
-    return min(cutoffs, default=1 << 62)
-
-
-def _flags(node: NodePlan) -> bytearray:
-    flags = bytearray(len(node.slots))
-    for index in node.planned:
-        flags[index] = 1
-    return flags
-
-
-def _is_model(plan: Plan, name: str) -> bool:
-    return isinstance(plan.nodes[name].node, Model)
+def _counted(codes: Codes, words: Sequence[str]) -> Counter[str]:
+    counts = np.bincount(codes, minlength=len(words) + 1)[1:]
+    return Counter({str(word): int(count) for word, count in zip(words, counts, strict=True) if count})

@@ -13,16 +13,21 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
+from sqlalchemy import Connection, select
+
 from envol.errors import CorruptArtifactError, EnvolError, StorageError
-from envol.pipeline.lock import run_lock
+from envol.pipeline.lease import Lease, LeaseLostError, run_lease
+from envol.pipeline.limits import Limits
 from envol.pipeline.logs import divided_output
 from envol.pipeline.order import Order
 from envol.pipeline.plan import Plan, Task, make_plan
 from envol.pipeline.records import Records, TaskRecord
-from envol.project.nodes import Model
+from envol.pipeline.source_control import Revision, revision_of
+from envol.storage import tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from envol.pipeline.attempt import Attempts, Outcome
     from envol.project import Project
@@ -70,6 +75,8 @@ def run(
     clock: Clock,
     *,
     nodes: Iterable[str] | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
     rerun: bool = False,
     workers: int | None = None,
     observer: Observer | None = None,
@@ -80,20 +87,77 @@ def run(
 
     Args:
         nodes: only these nodes and what they are made from.
-        rerun: make the windows of the named nodes again although nothing changed.
+        start, end: only their windows inside [start, end), and what these are made from.
+        rerun: make these windows of the named nodes again although nothing changed.
         workers: tasks side by side; the project's `[run] workers`, or one a core.
 
     Raises:
         BusyError: another run is active on the project.
         StorageError: the disk is full or cannot be written; what was committed before is kept.
+        LeaseLostError: this process was silent for so long that another one took over.
         UserError: the project is declared wrongly.
     """
-    project.graph  # noqa: B018 - faults of the declaration come before the lock
-    with run_lock(store.path):
-        plan = make_plan(project, store, clock, nodes=nodes, rerun=rerun)
-        if not len(plan):
+
+    def plan() -> Plan:
+        return make_plan(project, store, clock, nodes=nodes, start=start, end=end, rerun=rerun)
+
+    return carry_out(project, store, clock, plan, workers=workers, observer=observer)
+
+
+def carry_out(
+    project: Project,
+    store: Store,
+    clock: Clock,
+    plan: Callable[[], Plan],
+    *,
+    kind: str = "run",
+    backfill: str | None = None,
+    newest_first: bool = False,
+    workers: int | None = None,
+    observer: Observer | None = None,
+    stop: threading.Event | None = None,
+) -> RunResult:
+    """Make everything that a plan holds, as the only run on the project.
+
+    Args:
+        plan: makes the plan once the run has the project for itself.
+        kind: "run" when somebody asked for it, "due" when time did, "backfill".
+        backfill: id of the backfill whose windows are made.
+        newest_first: begin with the newest windows.
+        stop: once set, running tasks end and no other begins.
+
+    Raises:
+        As `run`.
+    """
+    project.graph, project.resources  # noqa: B018 - faults of the declaration come before the lease
+    if stop is None:
+        stop = threading.Event()
+    cancelled = Cancelling()
+    lease = run_lease(store.metadata, cancelled.look)
+    with lease.held():
+        made = plan()
+        if not len(made):
             return RunResult(None, "nothing")
-        return _Run(project, store, clock, plan, workers, observer).carry_out()
+        order = Order(made, newest_first=newest_first)
+        one = _Run(project, store, clock, made, order, lease, workers, observer, stop)
+        cancelled.stop = lease.on_lost = one.stop
+        return one.carry_out(kind, backfill, cancelled)
+
+
+class Cancelling:
+    """Sees at each heartbeat whether somebody has cancelled the run."""
+
+    def __init__(self) -> None:
+        self.run = ""
+        self.by: str | None = None
+        self.stop: Callable[[], None] = lambda: None
+
+    def look(self, connection: Connection) -> None:
+        """Stop the run when it has been cancelled."""
+        column = tables.run.c
+        self.by = connection.execute(select(column.cancelled_by).where(column.id == self.run)).scalar()
+        if self.by is not None:
+            self.stop()
 
 
 class _Run:
@@ -103,30 +167,51 @@ class _Run:
         store: Store,
         clock: Clock,
         plan: Plan,
+        order: Order,
+        lease: Lease,
         workers: int | None,
         observer: Observer | None,
+        stop: threading.Event,
     ) -> None:
-        self._project, self._store, self._clock, self._plan = project, store, clock, plan
+        self._project, self._store, self._clock = project, store, clock
+        self._plan, self._order, self._lease = plan, order, lease
         self._workers = workers or project.config.run.workers or os.cpu_count() or 1
         self._observer = observer
-        self._records = Records(store.metadata)
-        self._stop = threading.Event()
+        self._records = Records(store.metadata, lease.check)
+        self._stop = stop
         self._telling = threading.RLock()  # again by a signal that comes while it is held
-        self._order = Order(plan)
+        self._limits = Limits(project.resources)
         self._result = RunResult(None, "running")
-        self._broken: StorageError | None = None
+        self._backfill: str | None = None
+        self._broken: EnvolError | None = None
 
-    def carry_out(self) -> RunResult:
+    def stop(self) -> None:
+        """Let running tasks end, and begin no other."""
+        self._stop.set()
+
+    def carry_out(self, kind: str, backfill: str | None, cancelled: Cancelling) -> RunResult:
         from envol.pipeline.attempt import Attempts
         from envol.pipeline.work import Worker
         from envol.registry import Registry
 
         began = time.monotonic()
-        registry = Registry(self._store, self._clock)
-        run_id = self._records.start_run(len(self._plan), self._clock.now())
-        self._result.run = run_id
+        self._backfill = backfill
+        revision = revision_of(self._project.root)
+        now = self._clock.now()
+        run_id = self._records.start_run(kind, len(self._plan), revision, now, backfill=backfill)
+        self._result.run = cancelled.run = run_id
         slots = threading.Semaphore(self._workers)
-        worker = Worker(self._project, self._store, registry, self._plan, run_id, self._note, slots)
+        worker = Worker(
+            self._project,
+            self._store,
+            Registry(self._store, self._clock),
+            self._plan,
+            run_id,
+            self._lease,
+            self._define(revision),
+            self._note,
+            slots,
+        )
         if self._observer:
             self._observer.started(run_id, self._plan)
         with self._interruptible(), divided_output():
@@ -141,11 +226,18 @@ class _Run:
             result.state = "failed" if result.failed else "done"
         try:
             self._records.end_run(run_id, result.state, result.counts(), self._clock.now())
-        except StorageError as error:
+        except (StorageError, LeaseLostError) as error:
             raise self._broken or error from None
         if self._broken:
             raise self._broken
         return result
+
+    def _define(self, revision: Revision) -> dict[str, int]:
+        """Record the definitions of the planned nodes; returns their ids."""
+        planned = {name: one for name, one in self._plan.nodes.items() if one.reason.any()}
+        reads = {name: self._project.graph.reads(one.node) for name, one in planned.items()}
+        definitions = {name: one.definition for name, one in planned.items()}
+        return self._records.define(definitions, reads, revision, self._clock.now())
 
     def _work_off(self, attempts: Attempts) -> None:
         running: dict[Future[Outcome | None], Task] = {}
@@ -153,63 +245,66 @@ class _Run:
         with ThreadPoolExecutor(in_flight, thread_name_prefix="task") as pool:
             while True:
                 while len(running) < in_flight and not self._stop.is_set():
-                    # One training at a time: two would fight for the same cores (see docs/decisions).
-                    training = any(self._is_training(task) for task in running.values())
-                    task = self._order.take(training=not training)
+                    task = self._order.take(self._limits.allow)
+                    self._tell_lost()
                     if task is None:
                         break
+                    self._limits.begin(self._plan.nodes[task.node].node)
                     running[pool.submit(attempts.carry_out, task)] = task
                 if not running:
                     return
                 # The short timeout lets the main thread see signals on every platform.
                 finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    del running[future]
+                    self._limits.end(self._plan.nodes[running.pop(future).node].node)
                     outcome = future.result()
                     if outcome is not None:
                         self._settle(outcome)
 
-    def _is_training(self, task: Task) -> bool:
-        return isinstance(self._plan.nodes[task.node].node, Model)
-
     def _settle(self, outcome: Outcome) -> None:
         """Record how a task ended, and pass on what follows from it."""
         task, result = outcome.task, self._result
-        lost: list[Task] = []
         try:
-            if outcome.state != "unchanged":
-                self._records.end_task(result.run or "", self._record(outcome), outcome.made, outcome.lineage)
-        except StorageError as error:
+            if outcome.state != "unchanged" or self._backfill:
+                record, run = self._record(outcome), result.run or ""
+                self._records.end_task(run, record, outcome.made, backfill=self._backfill)
+        except (StorageError, LeaseLostError) as error:
             outcome.state = "failed"
             outcome.error = error.located(node=task.node, window=self._plan.label(task))
         if outcome.state in ("done", "unchanged"):
             if outcome.made is not None:
-                self._plan.nodes[task.node].made[task.index] = outcome.made
+                self._plan.nodes[task.node].record(task.index, outcome.made)
                 result.rows += outcome.made.rows
             self._order.finished(task)
         else:
-            lost = self._order.fell_through(task)
+            self._order.fell_through(task)
         if outcome.error is not None:
             result.failures.append(outcome.error)
         damaged = isinstance(outcome.error, CorruptArtifactError)  # of one model only
-        if isinstance(outcome.error, StorageError) and not damaged:  # the next task would fail alike
-            self._broken = self._broken or outcome.error
+        if isinstance(outcome.error, StorageError | LeaseLostError) and not damaged:
+            self._broken = self._broken or outcome.error  # the next task would fail alike
             self._stop.set()
         setattr(result, outcome.state, getattr(result, outcome.state) + 1)
-        result.skipped += len(lost)
         if self._observer:
             rows = outcome.made.rows if outcome.made else 0
             with self._telling:
                 self._observer.finished(task, self._plan.label(task), outcome.state, rows, outcome.error)
-                for one in lost:
-                    self._observer.finished(one, self._plan.label(one), "skipped", 0, None)
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        """Count the tasks that cannot be made as something that they read was not."""
+        for task in self._order.lost():
+            self._result.skipped += 1
+            if self._observer:
+                with self._telling:
+                    self._observer.finished(task, self._plan.label(task), "skipped", 0, None)
 
     def _record(self, outcome: Outcome) -> TaskRecord:
         slots = self._plan.nodes[outcome.task.node].slots
         return TaskRecord(
             node=outcome.task.node,
-            start=slots.keys[outcome.task.index],
-            end=slots.ends[outcome.task.index],
+            start=int(slots.keys[outcome.task.index]),
+            end=int(slots.ends[outcome.task.index]),
             state=outcome.state,
             attempts=outcome.attempts,
             started_at=outcome.started_at,

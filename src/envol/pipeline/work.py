@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from envol.errors import DataError, EnvolError
+from envol.errors import DataError, EnvolError, NotFoundError
 from envol.pipeline.compute import compute
 from envol.pipeline.content import content_version
+from envol.pipeline.lease import Lease
 from envol.pipeline.plan import NO_CHAMPION, Plan, Task
 from envol.pipeline.recent import Recent
-from envol.pipeline.records import Made
+from envol.pipeline.records import Made, Records
+from envol.pipeline.versions import signed
 from envol.project.contracts import REASON, Checked, check
+from envol.project.fingerprint import digest
 from envol.project.graph import QUARANTINE
 from envol.project.nodes import Model, Node, Outcomes, Predictions, Source, Table, Value
 from envol.project.windows import Window
@@ -32,19 +34,13 @@ class NotYet(Exception):
     """The task cannot be done now, and that is no failure."""
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a task made, for the records."""
-
-    made: Made
-    lineage: Mapping[str, Any]
-
-
 class Worker:
     """Carries out tasks of a plan; threads may share one.
 
     Args:
         run: id of the run, for the records of what is made.
+        lease: what entitles the run to commit.
+        definitions: id by node of the definition that it is made with.
         note: takes short lines about the progress of long work.
         slots: held by the caller for each task; given up while a task waits for the lake.
     """
@@ -56,6 +52,8 @@ class Worker:
         registry: Registry,
         plan: Plan,
         run: str,
+        lease: Lease,
+        definitions: Mapping[str, int],
         note: Callable[[str], None],
         slots: threading.Semaphore,
     ) -> None:
@@ -64,6 +62,9 @@ class Worker:
         self._registry = registry
         self._plan = plan
         self._run = run
+        self._lease = lease
+        self._definitions = definitions
+        self._records = Records(store.metadata)
         self._note = note
         self._slots = slots
         self._recent = Recent()
@@ -71,7 +72,7 @@ class Worker:
         self._packages: dict[str, Package] = {}
         self._quarantines = {table.name for table in store.lake.tables() if table.name.endswith(QUARANTINE)}
 
-    def carry_out(self, task: Task, inputs: str) -> Done:
+    def carry_out(self, task: Task, inputs: int) -> Made:
         """Make one slot; `inputs` is the hash of the versions it reads.
 
         Raises:
@@ -86,7 +87,7 @@ class Worker:
         except EnvolError as error:
             raise error.located(node=node.name, window=self._plan.label(task)) from error.__cause__
 
-    def _make(self, node: Node, task: Task, inputs: str) -> Done:
+    def _make(self, node: Node, task: Task, inputs: int) -> Made:
         window = self._plan.schedule.window(node, task.index)
         checked = self._rows(node, task, window)
         good = checked.good
@@ -102,7 +103,7 @@ class Worker:
                 self._commit(node, window, quarantine, made)
             raise refused
         snapshot = self._commit(node, window, {node.name: good, **quarantine}, made)
-        return Done(made._replace(snapshot=snapshot), self._lineage(node, task))
+        return made._replace(snapshot=snapshot)
 
     def _rows(self, node: Node, task: Task, window: Window) -> Checked:
         if isinstance(node, Predictions):
@@ -120,7 +121,7 @@ class Worker:
 
     def _call(self, node: Node, task: Task, window: Window) -> pl.DataFrame:
         frames = {name: self._read(name, start, end) for name, start, end in self._ranges(node, task)}
-        if node.timeout is not None:
+        if node.needs_process:
             from envol.pipeline.isolation import compute_apart
 
             result = compute_apart(self._project, node, frames, window)
@@ -156,13 +157,13 @@ class Worker:
             frame.with_columns(pl.lit(version, pl.Int64).alias("model_version")), broken.drop(WINDOW_START)
         )
 
-    def _train(self, node: Model, task: Task, inputs: str) -> Done:
+    def _train(self, node: Model, task: Task, inputs: int) -> Made:
         from envol.training import train
 
         lineage = self._lineage(node, task)
-        cutoff = self._plan.schedule.local(self._plan.nodes[node.name].slots.keys[task.index])
+        cutoff = self._plan.schedule.local(int(self._plan.nodes[node.name].slots.keys[task.index]))
         features, labels = (self._read(name, a, b) for name, a, b in self._ranges(node, task))
-        if node.timeout is not None:
+        if node.needs_process:
             from envol.pipeline.isolation import train_apart
 
             trained = train_apart(self._project, node, features, labels, cutoff)
@@ -176,38 +177,38 @@ class Worker:
                 parameters=parameters,
                 progress=lambda text: self._note(f"{node.name}: {text}"),
             )
-        made = self._made(node, inputs, trained.X.height, "")
+        self._lease.confirm()
         version = self._registry.register(
-            trained, fingerprint=made.fingerprint, lineage=lineage, run=self._run
+            trained, fingerprint=self._fingerprint(node, inputs), lineage=lineage, run=self._run
         )
         self._note(f"{node.name}: registered as version {version.version}")
         if node.promote == "auto" and trained.backtest.beats_baseline:
             reason = f"promote=auto: {trained.backtest.verdict}"
             self._registry.accept(version, by="envol", reason=reason)
-        return Done(made._replace(version=version.digest), lineage)
+        return self._made(node, inputs, trained.X.height, signed(version.digest))
 
-    def _made(self, node: Node, inputs: str, rows: int, version: str, quarantined: int = 0) -> Made:
+    def _made(self, node: Node, inputs: int, rows: int, version: int, quarantined: int = 0) -> Made:
+        return Made(rows, quarantined, self._definitions[node.name], inputs, version, None)
+
+    def _fingerprint(self, node: Node, inputs: int) -> str:
+        """Hash of the definition and the inputs: equal means nothing to do."""
         definition = self._plan.nodes[node.name].definition
-        return Made(
-            rows=rows,
-            quarantined=quarantined,
-            code=definition.code,
-            parameters=definition.parameters,
-            contract=definition.contract,
-            inputs=inputs,
-            version=version,
-            snapshot=None,
-        )
+        return digest(definition.code, definition.parameters, definition.contract, str(inputs))
 
     def _refusal(self, node: Node, checked: Checked) -> DataError | None:
         if checked.broken.is_empty() or not isinstance(node, Source | Table | Predictions):
             return None
         broken, total = checked.broken.height, checked.broken.height + checked.good.height
         all_broken = checked.good.is_empty()
-        if not all_broken and getattr(node, "on_broken", "quarantine") == "quarantine":
+        most = None if isinstance(node, Predictions) else node.max_broken
+        too_many = most is not None and broken > most * total
+        kept = isinstance(node, Predictions) or node.on_broken == "quarantine"
+        if kept and not all_broken and not too_many:
             return None
+        limit = f" (at most {most:.3g} of them may)" if too_many else ""
         return DataError(
-            f"{'all' if all_broken else broken} of {total} rows break the contract: {checked.reasons()}",
+            f"{'all' if all_broken else broken} of {total} rows break the contract{limit}:"
+            f" {checked.reasons()}",
             remedy=f'look at them with: envol query "select * from {node.name}{QUARANTINE}"',
         )
 
@@ -223,10 +224,12 @@ class Worker:
         message = f"{node.name} {window.key}: {made.rows} rows"
         if made.quarantined:
             message += f", {made.quarantined} in quarantine"
+        fingerprint = self._fingerprint(node, made.inputs)
         self._slots.release()
         try:
+            self._lease.confirm()
             commit = self._store.lake.replace(
-                frames, window, node=node.name, fingerprint=made.fingerprint, message=message
+                frames, window, node=node.name, fingerprint=fingerprint, message=message
             )
         finally:
             self._slots.acquire()
@@ -247,26 +250,32 @@ class Worker:
     def _read(self, table: str, start: int, end: int) -> pl.DataFrame:
         slots = self._plan.nodes[table].slots
         first, last = slots.overlapping(start, end)
-        recent = self._recent.read(table, slots.starts[first:last])
+        recent = self._recent.read(table, slots.starts[first:last].tolist())
         if recent is not None:
             return recent
-        return self._store.lake.read(
-            table, self._plan.schedule.local(slots.starts[first]), self._plan.schedule.local(end)
-        )
+        begin = int(slots.starts[first]) if first < last else end
+        local = self._plan.schedule.local
+        try:
+            return self._store.lake.read(table, local(begin), local(end))
+        except NotFoundError:
+            if first < last:
+                raise
+            raise NotYet(f"{table} has nothing before the window") from None
 
     def _lineage(self, node: Node, task: Task) -> dict[str, Any]:
         """By input: the range that was read and the snapshot that holds exactly what was read."""
         told = {}
-        for (name, start, end), (_, first, last) in zip(
-            self._ranges(node, task), self._plan.input_slots(node, task.index), strict=True
-        ):
-            made = [one for one in self._plan.nodes[name].made[first:last] if one]
+        for name, start, end in self._ranges(node, task):
+            slots = self._plan.nodes[name].slots
+            first, last = slots.overlapping(start, end)
+            begin = int(slots.starts[first]) if first < last else end
+            windows, rows, snapshot = self._records.sums(name, begin, end)
             told[name] = {
                 "start": self._plan.schedule.local(start).isoformat(),
                 "end": self._plan.schedule.local(end).isoformat(),
-                "windows": len(made),
-                "rows": sum(one.rows for one in made),
-                "snapshot": max((one.snapshot for one in made if one.snapshot is not None), default=None),
+                "windows": windows,
+                "rows": rows,
+                "snapshot": snapshot,
             }
         return told
 

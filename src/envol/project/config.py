@@ -35,9 +35,22 @@ class ProjectSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class StorageSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """[storage]: folder of the tables, the metadata and the artifacts, relative to the project."""
+    """[storage]: where tables, metadata and artifacts are.
+
+    `path` is a folder, relative to the project. `url` is a PostgreSQL database for the metadata and the catalog
+    of the tables, `data` an S3 address for the files of the tables and the artifacts; without them both are in
+    the folder. Credentials come from the environment or from files, never from here.
+    """
 
     path: Text = ".envol"
+    url: Text | None = None
+    data: Text | None = None
+
+    def __post_init__(self) -> None:
+        if self.url is not None:
+            _check_url(self.url)
+        if self.data is not None and not re.fullmatch(r"s3://[^/]+(/.*)?", self.data):
+            raise ValueError(f"data is {self.data!r}, and not an address such as s3://bucket/prefix")
 
 
 class RunSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -62,12 +75,16 @@ class ServeSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The whole of `envol.toml`."""
+    """The whole of `envol.toml`.
+
+    [resources] says how many tasks may hold a resource at once, as in `database = 2`.
+    """
 
     project: ProjectSection
     storage: StorageSection = StorageSection()
     run: RunSection = RunSection()
     serve: ServeSection = ServeSection()
+    resources: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
     parameters: dict[str, Any] = {}
 
 
@@ -185,6 +202,19 @@ def _worded(message: str) -> str:
     }
     message = re.sub(r"`(\w+)`", lambda match: words.get(match[1], match[1]), message)
     return message[:1].lower() + message[1:]
+
+
+def _check_url(url: str) -> None:
+    """Refuse what is not PostgreSQL's, and a password, without showing it."""
+    from urllib.parse import parse_qs, urlsplit
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ValueError(f"url begins with {parts.scheme!r}, and not with postgresql://")
+    if parts.password is not None or "password" in parse_qs(parts.query):
+        raise ValueError(
+            "url holds a password, which belongs into the variable PGPASSWORD or a file that PGPASSFILE names"
+        )
 
 
 def _check_times(section: ProjectSection, place: Place) -> None:

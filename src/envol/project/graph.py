@@ -41,6 +41,15 @@ class Graph:
         """Whether the node reads the window itself of its input `name`, and not only what came before."""
         return not isinstance(node, Table) or name not in node.history
 
+    def reads(self, node: Node) -> dict[str, str]:
+        """By input what of it is read for a window: "window", "window and 7d before", "7d before"."""
+        told = {}
+        for name in node.inputs:
+            span = self.lookback(node, name)
+            window = "window" if self.reads_window(node, name) else ""
+            told[name] = " and ".join(part for part in (window, span and f"{span} before") if part)
+        return told
+
     def readers(self, name: str) -> list[Node]:
         """The nodes that read `name`."""
         return [node for node in self.nodes.values() if name in node.inputs]

@@ -8,8 +8,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envol.errors import ProjectError
+from envol.errors import ConfigError, ProjectError
 from envol.project.config import FILE, Config, place_in, read_config
+from envol.project.names import nearest
 from envol.project.windows import Calendar
 
 if TYPE_CHECKING:
@@ -68,6 +69,24 @@ class Project:
         return resolve_parameters(
             self.graph.nodes.values(), self.config.parameters, partial(place_in, self.root / FILE)
         )
+
+    @cached_property
+    def resources(self) -> Mapping[str, int]:
+        """How many tasks may hold each resource at once.
+
+        Raises:
+            ConfigError: a node names a resource that [resources] does not.
+        """
+        known = self.config.resources
+        for node in self.graph.nodes.values():
+            for name in node.resources:
+                if name not in known:
+                    raise ConfigError(
+                        f"{FILE} does not say how many tasks may hold the resource {name!r} at once",
+                        node=node.name,
+                        remedy=nearest(name, known) if known else f"add under [resources]: {name} = 1",
+                    )
+        return known
 
     @cached_property
     def definitions(self) -> Mapping[str, Definition]:

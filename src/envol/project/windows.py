@@ -193,6 +193,11 @@ class Calendar:
         first, last = start.timestamp(), end.timestamp()
         if last <= first:
             return []
+        if period is Period.HOUR:
+            begin = self.window_at(period, start).epoch
+            begin += HOUR_SECONDS * (begin < first)
+            found = list(range(begin, int(last // 1) + 1, HOUR_SECONDS))
+            return found if len(found) > 1 else []
         found = []
         for epoch in self._starts(period, start):
             if epoch > last:
@@ -250,10 +255,6 @@ class Calendar:
 
     def _starts(self, period: Period, start: datetime) -> Iterator[int]:
         epoch = self.window_at(period, start).epoch
-        if period is Period.HOUR:
-            while True:
-                yield epoch
-                epoch += HOUR_SECONDS
         day = _first_day(period, datetime.fromtimestamp(epoch, self.zone).date())
         previous = None
         while True:
