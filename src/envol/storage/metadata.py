@@ -1,26 +1,27 @@
-"""The metadata database: SQLAlchemy Core on SQLite in WAL mode, migrated when it is opened."""
+"""The metadata database: SQLAlchemy Core on SQLite or PostgreSQL, migrated when it is opened."""
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, text
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Connection, exc, inspect, text
 
 from envol.errors import StorageError
-from envol.storage.disk import is_full
-from envol.storage.sqlite import use_wal
+from envol.storage.place import Database
 from envol.storage.tables import REVISION
+from envol.storage.waiting import OPENING
+
+if TYPE_CHECKING:
+    from envol.storage.metadata_postgres import PostgresMetadata
+    from envol.storage.metadata_sqlite import SqliteMetadata
 
 FILE_NAME = "metadata.sqlite"
-BUSY_SECONDS = 60.0
 MIGRATIONS = Path(__file__).parent / "migrations"
-_WRITE = "envol_write"
+Result = TypeVar("Result")
 
 
 class Metadata:
@@ -30,36 +31,42 @@ class Metadata:
     inside one write transaction, the others wait for it.
 
     Args:
-        url_or_path: a SQLite file, whose folder must exist, or a SQLAlchemy URL.
+        place: a SQLite file, whose folder must exist, or a database of PostgreSQL.
+        opening: seconds to wait for a server that nothing was heard of yet.
 
     Raises:
         StorageError: when it cannot be opened, or was written by a newer Envol.
     """
 
-    def __init__(self, url_or_path: str | Path) -> None:
-        self.url = _url(url_or_path)
-        self._place = self.url.database or self.url.render_as_string()
-        self._writer = threading.RLock()  # threads queue here, in turn, instead of polling SQLite's lock
-        self._engine = _engine(self.url)
+    def __init__(self, place: str | Path | Database, *, opening: float = OPENING) -> None:
+        self._writer = threading.RLock()  # threads queue here, in turn, instead of polling the lock
+        self._backend = _backend(place, opening)
         try:
             self._migrate()
         except BaseException:
-            self._engine.dispose()
+            self.close()
             raise
+
+    @property
+    def dialect(self) -> str:
+        """ "sqlite" or "postgresql"."""
+        return self._backend.dialect
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end of the block, rolled back by an exception.
 
-        On SQLite the write lock is taken at the start (BEGIN IMMEDIATE), so that what is read in the block
-        is still true when it commits. It waits up to a minute for other writers.
+        There is one at a time among all processes, so that what is read in the block is still true when it
+        commits (BEGIN IMMEDIATE on SQLite, an advisory lock on PostgreSQL). It waits for other writers, on
+        SQLite for up to a minute, and for a server that is away, but not in the middle of the block.
 
         Raises:
-            StorageError: when the disk is full, the file cannot be written, or another writer never ends.
+            StorageError: when the disk is full, it cannot be written, or another writer never ends.
+            UnreachableError: when the server does not come back, or goes in the middle of the block.
         """
-        with self._writer, self._explained("written"), self._engine.connect() as connection:
-            connection = connection.execution_options(**{_WRITE: True})
-            with connection.begin():
+        with self._explained("written"), self._writer:
+            connection = self._backend.awaited(lambda: self._backend.opened(write=True))
+            with _committed(connection):
                 yield connection
 
     @contextmanager
@@ -67,104 +74,106 @@ class Metadata:
         """A connection for reading one consistent state; anything written through it is rolled back.
 
         Raises:
-            StorageError: when the file cannot be read.
+            StorageError: when it cannot be read.
+            UnreachableError: when the server does not come back, or goes in the middle of the block.
         """
-        with self._explained("read"), self._engine.connect() as connection:
-            yield connection
+        with self._explained("read"):
+            with self._backend.awaited(lambda: self._backend.opened(write=False)) as connection:
+                yield connection
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        """Do the work in a transaction as `begin` gives, and again from its start while the server is away.
+
+        The work must lead to the same when it is done twice, since the answer to a commit may be lost, and
+        must use nothing but the connection.
+
+        Raises:
+            StorageError: as `begin`.
+            UnreachableError: when the server is away for more than five minutes.
+        """
+
+        def attempt() -> Result:
+            with self._writer:
+                connection = self._backend.opened(write=True)
+                with _committed(connection):
+                    return work(connection)
+
+        with self._explained("written"):
+            return self._backend.awaited(attempt)
+
+    def read(self, work: Callable[[Connection], Result]) -> Result:
+        """Do the work on one consistent state, and again from its start while the server is away.
+
+        Raises:
+            StorageError: as `connect`.
+            UnreachableError: when the server is away for more than five minutes.
+        """
+
+        def attempt() -> Result:
+            with self._backend.opened(write=False) as connection:
+                return work(connection)
+
+        with self._explained("read"):
+            return self._backend.awaited(attempt)
 
     def close(self) -> None:
         """Close its connections."""
-        self._engine.dispose()
+        self._backend.engine.dispose()
 
     def _migrate(self) -> None:
-        with self.connect() as connection:
-            current = _revision(connection)
-        self._refuse_newer(current)
-        if current == REVISION:
-            return
-        with self.begin() as connection:
-            if _revision(connection) != REVISION:  # unless another process did it meanwhile
-                _upgrade(connection)
-
-    def _refuse_newer(self, current: str | None) -> None:
+        current = self.read(_revision)
         if current is not None and current > REVISION:
             raise StorageError(
-                f"the metadata database {self._place} was written by a newer Envol (schema {current},"
-                f" this one knows up to {REVISION})",
+                f"{self._backend.name} was written by a newer Envol (schema {current}, this one knows up to"
+                f" {REVISION})",
                 remedy="upgrade Envol to the version that wrote it",
             )
+        if current != REVISION:
+            self.write(self._upgrade)
+
+    def _upgrade(self, connection: Connection) -> None:
+        if _revision(connection) == REVISION:
+            return  # another process did it meanwhile
+        self._backend.make_schema(connection)
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
     @contextmanager
     def _explained(self, verb: str) -> Iterator[None]:
-        """Turn the faults of disk and locks into StorageErrors; wrong SQL stays what it is."""
+        """Turn the faults of disk, locks and connections into StorageErrors; wrong SQL stays what it is."""
         try:
             yield
         except exc.DBAPIError as error:
-            name = getattr(error.orig, "sqlite_errorname", "")
-            folder = Path(self._place).parent
-            problem, remedy = _explanation(name, folder)
-            if not problem:
+            explained = self._backend.explained(error, verb)
+            if explained is None:
                 raise
-            raise StorageError(
-                f"the metadata database {self._place} cannot be {verb}: {problem}", remedy=remedy
-            ) from error
+            raise explained from error
 
 
-def _explanation(name: str, folder: Path) -> tuple[str, str]:
-    """What a SQLite error name means and what to do; empty for errors that are a mistake in the code."""
-    # Where SQLite cannot make its shared file, it says that the disk failed, and not that it is full.
-    if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and is_full(folder)):
-        return "its disk is full", f"free space on the disk of {folder}"
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return "another process holds it", "find the process that keeps it open, or end it"
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return "it is damaged", "move the file away, and restore it from a backup"
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return "the file may not be opened or written", f"check the permissions of {folder}"
-    if name.startswith("SQLITE_IOERR"):
-        return f"the disk failed ({name})", f"check the space and the disk of {folder}"
-    return "", ""
+def _backend(place: str | Path | Database, opening: float) -> SqliteMetadata | PostgresMetadata:
+    if isinstance(place, Database):
+        from envol.storage.metadata_postgres import PostgresMetadata
+
+        return PostgresMetadata(place, opening)
+    from envol.storage.metadata_sqlite import SqliteMetadata
+
+    return SqliteMetadata(Path(place))
 
 
-def _url(url_or_path: str | Path) -> URL:
-    if isinstance(url_or_path, str) and "://" in url_or_path:
-        return make_url(url_or_path)
-    return URL.create("sqlite", database=str(url_or_path))
-
-
-def _engine(url: URL) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url)
-    # No upper bound: a thread that needs a connection gets one instead of waiting for the others' work.
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, max_overflow=-1)
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    assert isinstance(connection, sqlite3.Connection)
-    connection.isolation_level = None  # transactions begin where `_begin` says, not where sqlite3 guesses
-    use_wal(connection, BUSY_SECONDS)
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get(_WRITE)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+@contextmanager
+def _committed(connection: Connection) -> Iterator[None]:
+    """Commit at the end of the block, and roll back after an exception."""
+    with connection:  # which rolls back what was not committed
+        yield
+        connection.commit()
 
 
 def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _upgrade(connection: Connection) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")

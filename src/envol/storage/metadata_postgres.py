@@ -1,0 +1,71 @@
+"""The metadata in a schema of PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, exc, text
+from sqlalchemy.schema import CreateSchema
+
+from envol.errors import StorageError
+from envol.storage.place import Database
+from envol.storage.postgres import away, connect, explanation, lock_key, server
+from envol.storage.waiting import OPENING
+
+Result = TypeVar("Result")
+
+
+class PostgresMetadata:
+    """What `Metadata` needs of PostgreSQL.
+
+    Args:
+        database: where, and the project it is for.
+        opening: seconds to wait for a server that nothing was heard of yet.
+    """
+
+    dialect = "postgresql"
+
+    def __init__(self, database: Database, opening: float = OPENING) -> None:
+        self._database = database
+        self._server = server(database, opening)
+        self.name = f"the metadata in {database}"
+        self.engine: Engine = create_engine(
+            "postgresql+psycopg://", creator=lambda: connect(database), max_overflow=-1
+        )
+
+    def awaited(self, work: Callable[[], Result]) -> Result:
+        """Do the work, and again from its start while the server is away."""
+        return self._server.awaited(work)
+
+    def opened(self, write: bool) -> Connection:
+        """A connection in a transaction: one that writes is the only one, one that reads sees one state."""
+        connection = self.engine.connect()
+        try:
+            if write:
+                # The lock comes first, and what is read below it must be as of after it was got.
+                connection = connection.execution_options(isolation_level="READ COMMITTED")
+                connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key(self._database.schema)}
+                )
+            else:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                connection.execute(text("SELECT 1"))  # does the connection still live?
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def make_schema(self, connection: Connection) -> None:
+        """Make the project's schema; one that was made for it needs no right to make schemas."""
+        found = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+        if connection.execute(found, {"name": self._database.schema}).scalar() is None:
+            connection.execute(CreateSchema(self._database.schema))
+
+    def explained(self, error: exc.DBAPIError, verb: str) -> StorageError | None:
+        """A fault of the server, the connection or rights; None for wrong SQL."""
+        reason = away(error)
+        if reason is not None:
+            return self._server.unreachable(reason)
+        problem, remedy = explanation(error, self._database)
+        return StorageError(f"{self.name} cannot be {verb}: {problem}", remedy=remedy) if problem else None

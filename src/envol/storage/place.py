@@ -1,0 +1,75 @@
+"""Where a project's store is: a folder, and for what several machines share a database and a bucket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from envol.project import Project
+
+_LONGEST_SCHEMA = 63
+"""Bytes of a name that PostgreSQL keeps."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A PostgreSQL database, and the schemas that one project has in it.
+
+    Args:
+        url: libpq's URI, without a password.
+        project: the project's name.
+    """
+
+    url: str
+    project: str
+
+    @property
+    def schema(self) -> str:
+        """Schema of the metadata."""
+        return f"envol_{self.project}"
+
+    @property
+    def lake_schema(self) -> str:
+        """Schema of the lake's catalog."""
+        return f"lake_{self.project}"
+
+    def __str__(self) -> str:
+        return f"{self.url} (schema {self.schema})"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where everything of a project is kept.
+
+    Args:
+        folder: on this machine: locks, logs, caches and the prediction log, and what is not elsewhere.
+        database: metadata and the lake's catalog; None keeps both in SQLite in the folder.
+        data: `s3://...` of the tables' files and the artifacts; None keeps both in the folder.
+    """
+
+    folder: Path
+    database: Database | None = None
+    data: str | None = None
+
+    @classmethod
+    def of(cls, project: Project, url: str | None = None, data: str | None = None) -> Place:
+        """What `[storage]` says, or the url and the data given instead.
+
+        Raises:
+            ConfigError: the project's name is too long for a schema.
+        """
+        section = project.config.storage
+        url, data = url or section.url, data or section.data
+        database = None if url is None else Database(url, project.name)
+        if database and len(database.schema.encode()) > _LONGEST_SCHEMA:
+            raise ConfigError(
+                f"the name {project.name!r} is too long for a schema of PostgreSQL",
+                remedy=f"give the project a name of at most {_LONGEST_SCHEMA - len('envol_')} bytes",
+            )
+        return cls(
+            project.store_path, database, None if data is None else f"{data.rstrip('/')}/{project.name}"
+        )

@@ -1,0 +1,268 @@
+"""Connections to PostgreSQL, what its errors mean, and locks among all machines that use a database."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from envol.errors import UserError
+from envol.storage.place import Database
+from envol.storage.waiting import OPENING, Server
+
+if TYPE_CHECKING:
+    import psycopg
+
+# A machine that is gone says nothing: half a minute of silence counts as a dropped connection, on both sides.
+_SETTINGS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+_PEN_SESSION = (
+    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
+    "SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = 0"
+)
+# Codes of PostgreSQL's manual, appendix A. Class 08 and those below: the connection, and not the statement.
+_AWAY_STATES = {"57P01", "57P02", "57P03", "57P05", "53300"}
+_STATES = {
+    "53100": ("the disk of its server is full", "free space on the disk of the database server"),
+    "25006": (
+        "it is read-only",
+        "name the primary server in the url, or lift default_transaction_read_only",
+    ),
+    "58030": ("the disk of its server failed", "look at the log of the database server"),
+    "XX001": ("it is damaged", "restore the database from a backup"),
+    "XX002": ("an index of it is damaged", "run REINDEX in the database"),
+}
+_REFUSED = "42501"
+# What a server says before it lets anybody in comes without a code.
+_CONNECTING = "connection to server"
+_MAY_PASS = ("starting up", "shutting down", "in recovery", "terminating connection", "too many", "slots")
+_DENIED = (
+    (r"password authentication failed", "the password is wrong", "password"),
+    (r"no password supplied", "it asks for a password", "password"),
+    (r"(database|role|user) .* does not exist", "there is no such database or user", "exist"),
+    (r"pg_hba\.conf", "it does not let this user in from here", "access"),
+    (r"permission denied for database", "the user may not connect to it", "access"),
+    (r"certificate|\bssl\b", "the two do not agree on TLS", "tls"),
+)
+_REMEDIES = {
+    "password": "set PGPASSWORD, or PGPASSFILE to a file with lines host:port:database:user:password",
+    "exist": "make them with createuser and createdb, or mend `url` under [storage]",
+    "access": "let the user in by pg_hba.conf of the server, or GRANT CONNECT ON DATABASE",
+    "tls": "mend sslmode, sslrootcert or sslcert in the url",
+}
+_GONE = (
+    *("could not connect", "connection refused", "unable to connect", "could not translate host name"),
+    *("failed to resolve", "timeout expired", "timed out", "server closed the connection", "is lost"),
+    *("connection is closed", "no connection to the server", "connection reset", "connection to server"),
+    *("could not receive data", "could not send data", "broken pipe", "terminating connection"),
+    *("no route to host", "network is unreachable", "ssl syscall error", "connection was lost"),
+    *("in recovery", "starting up", "shutting down"),
+)
+
+
+def driver() -> type[psycopg.Connection]:
+    """psycopg's connection, imported now.
+
+    Raises:
+        UserError: psycopg is not installed.
+    """
+    try:
+        import psycopg
+    except ImportError:
+        raise UserError(
+            "the project's database is PostgreSQL, and its driver is not installed",
+            remedy="pip install 'envol[postgres]'",
+        ) from None
+    return psycopg.Connection
+
+
+def settings(database: Database) -> dict[str, str]:
+    """libpq's parameters of the url, over those that notice a server that is gone.
+
+    Raises:
+        UserError: the url is none that libpq understands.
+    """
+    driver()
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        given = conninfo_to_dict(database.url)
+    except psycopg.ProgrammingError as error:
+        raise UserError(
+            f"the url {database.url} is not understood: {_told(error)}",
+            remedy="write postgresql://user@host:5432/database under [storage]",
+        ) from None
+    return {**_SETTINGS, "application_name": "envol", **{name: str(given[name]) for name in given}}
+
+
+def connect(database: Database, *, autocommit: bool = False) -> psycopg.Connection:
+    """A connection that sees the project's metadata first."""
+    connection = driver().connect(**settings(database), autocommit=True)  # type: ignore[arg-type]
+    try:
+        schema = database.schema.replace('"', '""')
+        connection.execute(f'SET search_path = "{schema}"'.encode())
+        connection.autocommit = autocommit
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def server(database: Database, opening: float = OPENING) -> Server:
+    """The server of a database, to wait for."""
+    return Server(
+        f"the database {database}", away, "start the database server, or mend `url` under [storage]", opening
+    )
+
+
+def away(error: Exception) -> str | None:
+    """Why the server cannot be reached, read from an error of psycopg or SQLAlchemy; None when it can."""
+    import psycopg
+
+    original = getattr(error, "orig", error)
+    if not isinstance(original, psycopg.OperationalError | psycopg.InterfaceError):
+        return None
+    state = original.sqlstate
+    if state is not None:
+        return _told(original) if state.startswith("08") or state in _AWAY_STATES else None
+    return away_text(str(original))
+
+
+def away_text(text: str) -> str | None:
+    """The same, read from what libpq says."""
+    lower = text.lower()
+    if _denied(lower) or not any(words in lower for words in _GONE):
+        return None
+    return _told(text)
+
+
+def explanation(error: Exception, database: Database) -> tuple[str, str]:
+    """What an error means and what to do; empty for errors that are a mistake in the code."""
+    original = getattr(error, "orig", error)
+    state = getattr(original, "sqlstate", None)
+    if state == _REFUSED:
+        return _no_right(str(original), database)
+    if state in _STATES:
+        return _STATES[state]
+    return text_explanation(str(original), database) if state is None else ("", "")
+
+
+def text_explanation(text: str, database: Database) -> tuple[str, str]:
+    """The same, read from what libpq says."""
+    lower = text.lower()
+    if "could not extend file" in lower or "no space left" in lower:
+        return _STATES["53100"]
+    if "read-only transaction" in lower:
+        return _STATES["25006"]
+    if "permission denied for" in lower and "permission denied for database" not in lower:
+        return _no_right(text, database)
+    denied = _denied(lower)
+    if denied is None:
+        return "", ""
+    problem, kind = denied
+    return f"{problem} ({_told(text)})", _REMEDIES[kind]
+
+
+class Pen:
+    """A lock that one process holds among all that use the database.
+
+    It belongs to a connection of its own: it is free once that drops or its process ends.
+
+    Args:
+        name: what is locked, the same for all.
+    """
+
+    def __init__(self, database: Database, name: str, server: Server) -> None:
+        self._database = database
+        self._key = lock_key(name)
+        self._server = server
+        self._connection: psycopg.Connection | None = None
+        self._is_taken = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it during the block, after those that hold it now."""
+        self.take()
+        try:
+            yield
+        finally:
+            self._let_go()
+
+    def take(self) -> None:
+        """Take it, unless it is held still."""
+        if not self.is_held():
+            self._server.awaited(self._lock)
+
+    def is_held(self) -> bool:
+        """Whether it has been held all the time since it was taken."""
+        return self._is_taken and self._execute("SELECT 1")
+
+    def close(self) -> None:
+        """Close its connection, which frees it."""
+        connection, self._connection = self._connection, None
+        self._is_taken = False
+        if connection is not None:
+            connection.close()
+
+    def _lock(self) -> None:
+        lock = f"SELECT pg_advisory_lock({self._key})"
+        if self._connection is None or not self._execute(lock):
+            self._connection = connect(self._database, autocommit=True)
+            self._connection.execute(_PEN_SESSION)
+            self._connection.execute(lock.encode())
+        self._is_taken = True
+
+    def _let_go(self) -> None:
+        if self._is_taken:
+            self._execute(f"SELECT pg_advisory_unlock({self._key})")
+        self._is_taken = False
+
+    def _execute(self, statement: str) -> bool:
+        """Whether the connection still carries it out."""
+        import psycopg
+
+        if self._connection is None:
+            return False
+        try:
+            self._connection.execute(statement.encode())
+        except psycopg.Error:
+            self.close()
+            return False
+        return True
+
+
+def lock_key(name: str) -> int:
+    """The number of PostgreSQL's advisory lock of that name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+
+
+def _denied(lower: str) -> tuple[str, str] | None:
+    """What is wrong and the kind of remedy, where waiting does not help."""
+    if _CONNECTING not in lower or any(words in lower for words in _MAY_PASS) or "ssl syscall" in lower:
+        return None
+    return next(((problem, kind) for words, problem, kind in _DENIED if re.search(words, lower)), None)
+
+
+def _no_right(text: str, database: Database) -> tuple[str, str]:
+    return (
+        f"the user may not do that ({_told(text)})",
+        f"let the user make schemas (GRANT CREATE ON DATABASE), or own {database.schema} and"
+        f" {database.lake_schema}",
+    )
+
+
+def _told(error: object) -> str:
+    """What matters of a message: the first line of the server's."""
+    text = str(error)
+    start = text.lower().rfind(_CONNECTING)
+    return next(
+        (line.strip() for line in text[max(start, 0) :].splitlines() if line.strip()), "no reason given"
+    )
