@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
 
+from envol.errors import ProjectError
 from envol.project.frames import to_kind, to_numbers, to_polars
 from envol.project.nodes import Node, Value
 from envol.project.usercode import user_code
 from envol.project.windows import Window
 
+_END = object()
+
 
 def compute(
     node: Node, frames: Mapping[str, pl.DataFrame], window: Window, parameters: Mapping[str, Any]
-) -> pl.DataFrame:
+) -> pl.DataFrame | Iterator[pl.DataFrame]:
     """Call the function of a source, table or value.
 
     Args:
@@ -24,7 +27,7 @@ def compute(
         parameters: values of the function's other parameters.
 
     Returns:
-        The rows that it returned; of a value one column `value`.
+        The rows that it returned, in batches where it returned an iterator; of a value one column `value`.
 
     Raises:
         ProjectError: it returned something else than a frame (or numbers).
@@ -45,6 +48,27 @@ def compute(
         result = node.function(**arguments)
         if isinstance(result, pl.LazyFrame):  # what is wrong in a lazy frame shows when it is collected
             result = result.collect()
+    if isinstance(result, Iterator):
+        return _batches(result, node)
     if isinstance(node, Value):
         return to_numbers(result, frames[node.inputs[0]].height, node.name).to_frame()
     return to_polars(result, node.name)
+
+
+def _batches(results: Iterator[Any], node: Node) -> Iterator[pl.DataFrame]:
+    number = 0
+    while True:
+        with user_code(node.name, node.name):
+            result = next(results, _END)
+            if isinstance(result, pl.LazyFrame):
+                result = result.collect()
+        if result is _END:
+            break
+        number += 1
+        yield to_polars(result, node.name)
+    if number == 0:
+        raise ProjectError(
+            "the function yielded no batch at all, so that the columns are not known",
+            node=node.name,
+            remedy="yield an empty frame with the columns where there are no rows",
+        )

@@ -6,12 +6,16 @@ import polars as pl
 
 from envol.pipeline.versions import signed
 from envol.project.fingerprint import digest
+from envol.storage import Spool
 
 
-def content_version(frame: pl.DataFrame) -> int:
+def content_version(rows: pl.DataFrame | Spool) -> int:
     """A hash of a table's columns and rows, in whatever order the rows are: 64 bits, signed."""
-    schema = ",".join(f"{name} {dtype}" for name, dtype in sorted(frame.schema.items()))
-    if frame.is_empty():
+    schema = ",".join(f"{name} {dtype}" for name, dtype in sorted(rows.schema.items()))
+    if rows.is_empty():
         return signed(digest(schema))
-    hashes = frame.select(sorted(frame.columns)).hash_rows(seed=0)
-    return signed(digest(schema, str(frame.height), str(int(hashes.cast(pl.Int128).sum()))))
+    frames = rows.frames() if isinstance(rows, Spool) else [rows]
+    total = sum(
+        int(frame.select(sorted(frame.columns)).hash_rows(seed=0).cast(pl.Int128).sum()) for frame in frames
+    )
+    return signed(digest(schema, str(rows.height), str(total)))

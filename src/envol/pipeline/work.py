@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from envol.errors import DataError, EnvolError, NotFoundError
+from envol.pipeline.batches import Divided, gather
 from envol.pipeline.compute import compute
 from envol.pipeline.content import content_version
 from envol.pipeline.lease import Lease
@@ -16,7 +18,7 @@ from envol.pipeline.plan import NO_CHAMPION, Plan, Task
 from envol.pipeline.recent import Recent
 from envol.pipeline.records import Made, Records
 from envol.pipeline.versions import signed
-from envol.project.contracts import REASON, Checked, check
+from envol.project.contracts import REASON, broken_rules
 from envol.project.fingerprint import digest
 from envol.project.graph import QUARANTINE
 from envol.project.nodes import Model, Node, Outcomes, Predictions, Source, Table, Value
@@ -25,9 +27,10 @@ from envol.project.windows import Window
 if TYPE_CHECKING:
     from envol.project import Project
     from envol.registry import Package, Problem, Registry
-    from envol.storage import Store
+    from envol.storage import Spool, Store
 
 WINDOW_START = "window_start"
+SPOOL = "spool"
 
 
 class NotYet(Exception):
@@ -89,23 +92,24 @@ class Worker:
 
     def _make(self, node: Node, task: Task, inputs: int) -> Made:
         window = self._plan.schedule.window(node, task.index)
-        checked = self._rows(node, task, window)
-        good = checked.good
-        if good.is_empty() and getattr(node, "empty", "allow") == "error" and checked.broken.is_empty():
-            raise DataError(
-                "the window has no rows", remedy='allow it with empty="allow", or mend the source'
-            )
-        quarantine = self._quarantine(node, checked.broken)
-        made = self._made(node, inputs, good.height, content_version(good), checked.broken.height)
-        refused = self._refusal(node, checked)
-        if refused is not None:
-            if quarantine:
-                self._commit(node, window, quarantine, made)
-            raise refused
-        snapshot = self._commit(node, window, {node.name: good, **quarantine}, made)
+        with ExitStack() as files:
+            rows = self._rows(node, task, window, files)
+            good, broken = rows.good, rows.broken
+            if good.is_empty() and broken.is_empty() and getattr(node, "empty", "allow") == "error":
+                raise DataError(
+                    "the window has no rows", remedy='allow it with empty="allow", or mend the source'
+                )
+            quarantine = self._quarantine(node, broken)
+            made = self._made(node, inputs, good.height, content_version(good), broken.height)
+            refused = self._refusal(node, rows)
+            if refused is not None:
+                if quarantine:
+                    self._commit(node, window, quarantine, made)
+                raise refused
+            snapshot = self._commit(node, window, {node.name: good, **quarantine}, made)
         return made._replace(snapshot=snapshot)
 
-    def _rows(self, node: Node, task: Task, window: Window) -> Checked:
+    def _rows(self, node: Node, task: Task, window: Window, files: ExitStack) -> Divided:
         if isinstance(node, Predictions):
             return self._predict(node, task, window)
         if isinstance(node, Outcomes):
@@ -113,27 +117,30 @@ class Worker:
             joined = predictions.join(
                 labels.drop(WINDOW_START), on=list(node.model.key), how="inner", suffix="_label"
             )
-            return Checked(joined, joined.clear())
-        frame = self._call(node, task, window)
-        if node.contract is None:
-            return Checked(frame, frame.clear())
-        return check(frame, node.contract)
+            return Divided(joined, joined.clear())
+        result = self._call(node, task, window)
+        if isinstance(result, pl.DataFrame):
+            return Divided.of(result, node.contract)
+        return gather(result, node.contract, self._store.path / SPOOL, files)
 
-    def _call(self, node: Node, task: Task, window: Window) -> pl.DataFrame:
+    def _call(self, node: Node, task: Task, window: Window) -> pl.DataFrame | Iterator[pl.DataFrame]:
         frames = {name: self._read(name, start, end) for name, start, end in self._ranges(node, task)}
+        result: pl.DataFrame | Iterator[pl.DataFrame]
         if node.needs_process:
             from envol.pipeline.isolation import compute_apart
 
             result = compute_apart(self._project, node, frames, window)
         else:
             result = compute(node, frames, window, self._project.parameters[node.name].values)
+        if not isinstance(result, pl.DataFrame):
+            return (batch.drop(WINDOW_START, strict=False) for batch in result)
         if not isinstance(node, Value):
             return result.drop(WINDOW_START, strict=False)
         key = self._plan.nodes[f"{node.model}_outcomes"].node
         assert isinstance(key, Outcomes)
         return pl.concat([frames[key.name].select(key.model.key), result], how="horizontal")
 
-    def _predict(self, node: Predictions, task: Task, window: Window) -> Checked:
+    def _predict(self, node: Predictions, task: Task, window: Window) -> Divided:
         model = node.model
         version = self._registry.champion_at_most(model.name, window.epoch)
         if version is None:
@@ -153,7 +160,7 @@ class Worker:
         )
         predicted = package.predict(inputs.filter(good), checked=True)
         frame = pl.concat([features.select(*model.key).filter(good), predicted], how="horizontal")
-        return Checked(
+        return Divided(
             frame.with_columns(pl.lit(version, pl.Int64).alias("model_version")), broken.drop(WINDOW_START)
         )
 
@@ -195,11 +202,11 @@ class Worker:
         definition = self._plan.nodes[node.name].definition
         return digest(definition.code, definition.parameters, definition.contract, str(inputs))
 
-    def _refusal(self, node: Node, checked: Checked) -> DataError | None:
-        if checked.broken.is_empty() or not isinstance(node, Source | Table | Predictions):
+    def _refusal(self, node: Node, rows: Divided) -> DataError | None:
+        if rows.broken.is_empty() or not isinstance(node, Source | Table | Predictions):
             return None
-        broken, total = checked.broken.height, checked.broken.height + checked.good.height
-        all_broken = checked.good.is_empty()
+        broken, total = rows.broken.height, rows.broken.height + rows.good.height
+        all_broken = rows.good.is_empty()
         most = None if isinstance(node, Predictions) else node.max_broken
         too_many = most is not None and broken > most * total
         kept = isinstance(node, Predictions) or node.on_broken == "quarantine"
@@ -208,7 +215,7 @@ class Worker:
         limit = f" (at most {most:.3g} of them may)" if too_many else ""
         return DataError(
             f"{'all' if all_broken else broken} of {total} rows break the contract{limit}:"
-            f" {checked.reasons()}",
+            f" {broken_rules(rows.broken)}",
             remedy=f'look at them with: envol query "select * from {node.name}{QUARANTINE}"',
         )
 
@@ -220,7 +227,9 @@ class Worker:
         self._quarantines.add(name)
         return {name: broken}
 
-    def _commit(self, node: Node, window: Window, frames: dict[str, pl.DataFrame], made: Made) -> int:
+    def _commit(
+        self, node: Node, window: Window, frames: Mapping[str, pl.DataFrame | Spool], made: Made
+    ) -> int:
         message = f"{node.name} {window.key}: {made.rows} rows"
         if made.quarantined:
             message += f", {made.quarantined} in quarantine"

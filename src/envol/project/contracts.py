@@ -28,8 +28,13 @@ class Checked:
 
     def reasons(self) -> str:
         """How many rows break which rule, most frequent first, as one line."""
-        counts = self.broken.get_column(REASON).str.split(", ").list.explode().value_counts(sort=True)
-        return ", ".join(f"{count} x {rule}" for rule, count in counts.head(5).iter_rows())
+        return broken_rules(self.broken)
+
+
+def broken_rules(broken: pl.DataFrame) -> str:
+    """How many of the broken rows break which rule, most frequent first, as one line."""
+    counts = broken.get_column(REASON).str.split(", ").list.explode().value_counts(sort=True)
+    return ", ".join(f"{count} x {rule}" for rule, count in counts.head(5).iter_rows())
 
 
 def check(frame: pl.DataFrame, contract: type[Any]) -> Checked:

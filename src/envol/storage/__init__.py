@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from envol.storage.lake import Lake
     from envol.storage.metadata import Metadata
     from envol.storage.records import Commit, Compaction, TableInfo
+    from envol.storage.spool import Spool
     from envol.storage.sqlite import use_wal
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Compaction",
     "Lake",
     "Metadata",
+    "Spool",
     "Store",
     "TableInfo",
     "make_folder",
@@ -34,6 +36,7 @@ _MODULES = {
     "Compaction": "records",
     "Lake": "lake",
     "Metadata": "metadata",
+    "Spool": "spool",
     "TableInfo": "records",
     "make_folder": "disk",
     "use_wal": "sqlite",

@@ -22,7 +22,8 @@ from envol.storage import catalog, maintenance
 from envol.storage.engine import Cursor, Engine, transaction
 from envol.storage.known import Known
 from envol.storage.records import Commit
-from envol.storage.replacing import Incoming, replace_rows
+from envol.storage.replacing import Incoming, IncomingSpool, replace_rows
+from envol.storage.spool import Spool
 
 LARGEST_GROUP = 16
 _TOLD = 3
@@ -32,7 +33,7 @@ _TOLD = 3
 class Request:
     """A window that is to be replaced in some tables, and the snapshot it will be in."""
 
-    tables: list[Incoming]
+    tables: list[Incoming | IncomingSpool]
     window: Window
     node: str
     fingerprint: str
@@ -41,9 +42,17 @@ class Request:
 
     @classmethod
     def of(
-        cls, frames: Mapping[str, pl.DataFrame], window: Window, node: str, fingerprint: str, message: str
+        cls,
+        frames: Mapping[str, pl.DataFrame | Spool],
+        window: Window,
+        node: str,
+        fingerprint: str,
+        message: str,
     ) -> Request:
-        tables = [Incoming(table, frame) for table, frame in frames.items()]
+        tables = [
+            IncomingSpool(table, frame) if isinstance(frame, Spool) else Incoming(table, frame)
+            for table, frame in frames.items()
+        ]
         return cls(tables, window, node, fingerprint, message or f"{node} {window.key}")
 
     def info(self) -> dict[str, str]:
@@ -87,7 +96,8 @@ class Committer:
                 self._commit_group(self._take(request))
                 self._merge_when_due()
         snapshot = request.snapshot.result()
-        return Commit(snapshot, {table.name: table.as_read(request.window) for table in request.tables})
+        whole = [table for table in request.tables if isinstance(table, Incoming)]
+        return Commit(snapshot, {table.name: table.as_read(request.window) for table in whole})
 
     def _take(self, request: Request) -> list[Request]:
         with self._lock:

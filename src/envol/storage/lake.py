@@ -17,6 +17,7 @@ from envol.storage.engine import Engine, transaction
 from envol.storage.query import Reader
 from envol.storage.reading import Bounds, divided, needed, read_rows
 from envol.storage.records import Commit, Compaction, TableInfo
+from envol.storage.spool import Spool
 
 
 class Lake:
@@ -46,7 +47,7 @@ class Lake:
 
     def replace(
         self,
-        frames: Mapping[str, pl.DataFrame],
+        frames: Mapping[str, pl.DataFrame | Spool],
         window: Window,
         *,
         node: str,

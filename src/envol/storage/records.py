@@ -10,7 +10,10 @@ import polars as pl
 
 @dataclass(frozen=True, eq=False)
 class Commit:
-    """One transaction of the lake: its snapshot, and by table the window's rows as `read` now gives them."""
+    """One transaction of the lake: its snapshot, and by table the window's rows as `read` now gives them.
+
+    Rows that came in batches are not in it.
+    """
 
     snapshot: int
     stored: Mapping[str, pl.DataFrame]

@@ -13,6 +13,7 @@ from envol.storage.catalog import WINDOW_START, Stored, table_sql
 from envol.storage.dtypes import UnsupportedError, described, fits, kept, outgoing, quoted, untyped
 from envol.storage.engine import Cursor, literal
 from envol.storage.known import Known
+from envol.storage.spool import Spool
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,7 +68,20 @@ class Incoming:
         return pl.DataFrame([*columns, *given.values(), start.new_from_index(0, frame.height)])
 
 
-def replace_rows(cursor: Cursor, rows: Incoming, window: Window, known: Known) -> None:
+class IncomingSpool:
+    """The same for rows that come in batches.
+
+    Args:
+        name: the table's.
+        spool: its rows; they are read from it each time the transaction is tried.
+    """
+
+    def __init__(self, name: str, spool: Spool) -> None:
+        self.name = name
+        self.spool = spool
+
+
+def replace_rows(cursor: Cursor, rows: Incoming | IncomingSpool, window: Window, known: Known) -> None:
     """Make the rows of the window those incoming; the table and missing columns are added.
 
     Args:
@@ -76,6 +90,15 @@ def replace_rows(cursor: Cursor, rows: Incoming, window: Window, known: Known) -
     Raises:
         DataError: when a column's dtype is not that of the table's, or cannot be kept at all.
     """
+    if isinstance(rows, Incoming):
+        _replace(cursor, rows, window, known, first=True)
+        return
+    for number, frame in enumerate(rows.spool.frames()):
+        _replace(cursor, Incoming(rows.name, frame), window, known, first=number == 0)
+        known.changed(rows.name)
+
+
+def _replace(cursor: Cursor, rows: Incoming, window: Window, known: Known, *, first: bool) -> None:
     table = rows.name
     found = known.columns(cursor, table)
     _check_names(table, rows.frame, found)
@@ -85,7 +108,7 @@ def replace_rows(cursor: Cursor, rows: Incoming, window: Window, known: Known) -
         found = Stored({}, {})
     rows.conform(found)
     _add_columns(cursor, table, rows.frame, found)
-    if not new and known.may_hold(cursor, table, window):
+    if first and not new and known.may_hold(cursor, table, window):
         cursor.execute(
             f"DELETE FROM {table_sql(table)}"
             f" WHERE {quoted(WINDOW_START)} >= ? AND {quoted(WINDOW_START)} < ?",
