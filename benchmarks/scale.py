@@ -72,7 +72,7 @@ def shares(events: pl.DataFrame) -> pl.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2,000 windows, 200,000 rows, 200 tasks")
+    parser.add_argument("--quick", action="store_true", help="2,000 windows, 200,000 rows, 100 tasks")
     parser.add_argument("--only", choices=list(PARTS), help="one part")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
@@ -135,7 +135,7 @@ def tasks(root: Path, count: int) -> dict[str, Any]:
 PARTS: dict[str, tuple[Callable[[Path, int], dict[str, Any]], int, int]] = {
     "windows": (windows, 100_000, 2_000),
     "rows": (rows, 50_000_000, 200_000),
-    "tasks": (tasks, 10_000, 200),
+    "tasks": (tasks, 10_000, 100),
 }
 """What is measured, its size, and its size with --quick."""
 

@@ -22,7 +22,7 @@ PEERS = ("prefect", "dagster", "metaflow", "kedro")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "--quick", action="store_true", help="4 days, and only peers whose environment is there"
+        "--quick", action="store_true", help="2 days, and only peers whose environment is there"
     )
     parser.add_argument("--peers", help="these peers only, by comma; none: Envol alone")
     parser.add_argument("--days", type=int, help="other than 50 days")
@@ -35,7 +35,7 @@ def main() -> None:
         peers = tuple(name for name in PEERS if environments.exists(name))
     for name in peers:
         environments.make(name)
-    days = given.days or (4 if given.quick else 50)
+    days = given.days or (2 if given.quick else 50)
     processes.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="pipeline-", ignore_cleanup_errors=True) as folder:
         plain = measuring.bare(Path(folder), days, 2)

@@ -3,11 +3,12 @@
 Each keeps one Parquet file, or a committed window, for every table and day, so that a restart can go on from
 there. Of what its documentation offers for that, each got what redoes least and costs least:
 
-- Prefect: one flow; a task a table and day, which writes its file and returns the path. The path is the
-  persisted result, found again in any later run by the cache policy INPUTS + TASK_SOURCE; so the restart is
-  the same command. Large data are to be passed by reference. The alternative, `prefect flow-run retry`,
-  wants a run in a final state, and a killed one stays Running: only automations on heartbeats of deployed
-  flows end it. The server is the temporary one that a flow starts by itself, with its SQLite database.
+- Prefect: one flow; a task a table and day, which writes its file and returns the path, as large data are to
+  be passed. The path is the persisted result, found again in any later run by the cache policy INPUTS +
+  TASK_SOURCE; so the restart is the same command. The alternative, `prefect flow-run retry`, wants a run in a
+  final state, and a killed one stays Running: only automations on heartbeats of deployed flows end it.
+  Tasks are called; submitting them to two threads was slower here. The server is the temporary one that a
+  flow starts by itself, with its SQLite database.
   https://docs.prefect.io/v3/concepts/caching, https://docs.prefect.io/v3/concepts/task-runners,
   https://docs.prefect.io/v3/how-to-guides/workflows/retry-flow-runs,
   https://docs.prefect.io/v3/advanced/detect-zombie-flows
@@ -190,8 +191,8 @@ CHAINS = {
             texts={"envol.toml": '[project]\nname = "chain"\nstart = "2024-01-01"\nend = "{end}"\n'},
             first="{bin}/envol run",
             again="{bin}/envol run",
-            side_by_side="one task a core, threads",
-            by_hand="nothing",
+            side_by_side="one task a core (threads)",
+            by_hand="nothing (`envol compact` removes stray files)",
             running=lambda chain, folder: count(
                 folder / ".envol" / "metadata.sqlite", "SELECT count(*) FROM run WHERE state = 'running'"
             ),
@@ -210,7 +211,7 @@ CHAINS = {
             },
             first="{python} prefect_chain.py",
             again="{python} prefect_chain.py",
-            side_by_side="two tasks, threads",
+            side_by_side="nothing",
             by_hand="set the state of the killed flow run, which stays Running",
             running=lambda chain, folder: count(
                 folder / "state" / "prefect.db", "SELECT count(*) FROM flow_run WHERE state_type = 'RUNNING'"
@@ -237,8 +238,8 @@ CHAINS = {
             environment={"METAFLOW_DATASTORE_SYSROOT_LOCAL": "{home}/state", "METAFLOW_USER": "benchmark"},
             first="{python} metaflow_chain.py run --max-workers 2",
             again="{python} metaflow_chain.py resume --max-workers 2",
-            side_by_side="two tasks, processes",
-            by_hand="call `resume` instead of `run`; the killed run stays unfinished",
+            side_by_side="two tasks (processes)",
+            by_hand="`resume` instead of `run`; the killed run stays unfinished",
             running=metaflow_unfinished,
         ),
         Chain(
@@ -262,8 +263,8 @@ CHAINS = {
             first="{bin}/kedro run",
             again="{bin}/kedro run --only-missing-outputs",
             side_by_side="nothing",
-            by_hand="call it with --only-missing-outputs, after deleting files that were half written: "
-            "they count as made",
+            by_hand="`--only-missing-outputs`, and before it the deletion of half-written files, "
+            "which count as made",
         ),
     )
 }

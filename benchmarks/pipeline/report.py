@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,7 +38,6 @@ def report(measured: list[Measured], plain: Bare) -> Report:
         return [name, *map(text, measured), ""]
 
     rows = [
-        words("side by side", lambda one: one.side_by_side),
         figure("cold run, s", lambda one: one.cold_seconds, plain.seconds),
         figure("overhead a step, ms", lambda one: one.step_milliseconds),
         figure("peak memory, MB", lambda one: one.peak_bytes / MB, plain.peak / MB),
@@ -54,7 +54,10 @@ def report(measured: list[Measured], plain: Bare) -> Report:
         figure("installed, MB", lambda one: one.installed_bytes / MB),
         words("packages", lambda one: f"{one.packages:,}"),
     ]
-    notes = [f"{one.title}, by hand after kill -9: {one.by_hand}" for one in measured]
+    notes = [
+        f"{one.title}: side by side {one.side_by_side}; by hand after kill -9 {one.by_hand}"
+        for one in measured
+    ]
     head = [f"{steps:,} steps", *(f"{one.title} {one.version}" for one in measured), "plain loop"]
     return Report(f"{steps:,} steps", head, rows, notes)
 
@@ -69,7 +72,7 @@ def show(found: Report) -> None:
         table.add_column(name, justify="right" if index else "left", no_wrap=index == 0)
     for row in found.rows:
         table.add_row(*row)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(table)
     for note in found.notes:
         console.print(note)

@@ -11,8 +11,6 @@ import polars as pl
 import steps
 from prefect import flow, task
 from prefect.cache_policies import INPUTS, TASK_SOURCE
-from prefect.futures import PrefectFuture, wait
-from prefect.task_runners import ThreadPoolTaskRunner
 
 
 @task(cache_policy=INPUTS + TASK_SOURCE)
@@ -25,15 +23,12 @@ def next_table(before: str, number: int, day: str) -> str:
     return steps.write(steps.following(pl.read_parquet(before), number, day), number, day)
 
 
-@flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
+@flow
 def chain(days: list[str]) -> None:
-    last: list[PrefectFuture[str]] = []
     for day in days:
-        table = first_table.submit(day)
+        path = first_table(day)
         for number in range(1, steps.TABLES):
-            table = next_table.submit(table, number, day)
-        last.append(table)
-    wait(last)
+            path = next_table(path, number, day)
 
 
 if __name__ == "__main__":
