@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psycopg
 
+from envol.storage.place import Database, Place
+
 PATIENCE = 60
 REQUIRED = os.environ.get("ENVOL_TEST_POSTGRES") == "required"
 _PROGRAMS = Path("/usr/lib/postgresql")
@@ -215,3 +217,9 @@ def _account() -> pwd.struct_passwd:
         except KeyError:
             continue
     raise AssertionError("there is no user to run PostgreSQL as")
+
+
+def place(folder: Path) -> Place:
+    """A store in a folder, or where the variables ENVOL_STORAGE_* say."""
+    url, data = os.environ.get("ENVOL_STORAGE_URL"), os.environ.get("ENVOL_STORAGE_DATA")
+    return Place(folder, Database(url, "test") if url else None, f"{data}/test" if data else None)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from servers import place
 
 from envol.project.windows import Calendar, Period, Window
 from envol.storage import Lake
@@ -16,8 +17,8 @@ FIRST = datetime(2013, 3, 29, 12, tzinfo=CALENDAR.zone)
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Iterator[Lake]:
-    lake = Lake(tmp_path)
+def lake(tmp_path: Path, storage: str) -> Iterator[Lake]:
+    lake = Lake(place(tmp_path))
     yield lake
     lake.close()
 

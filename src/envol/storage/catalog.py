@@ -48,11 +48,12 @@ def notes_of(cursor: Cursor, table: str, snapshot: int | None = None) -> dict[st
 
 def newest(cursor: Cursor) -> tuple[int, int]:
     """Number of the newest snapshot, and of the schema it has."""
-    query = (
-        f"SELECT snapshot_id, schema_version FROM {META}.ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1"
-    )
-    [(snapshot, schema)] = cursor.execute(query).fetchall()
-    return int(snapshot), int(schema)
+    # By its number, since PostgreSQL would send the whole table for an ORDER BY.
+    snapshot = latest(cursor)
+    [(schema,)] = cursor.execute(
+        f"SELECT schema_version FROM {META}.ducklake_snapshot WHERE snapshot_id = {snapshot}"
+    ).fetchall()
+    return snapshot, int(schema)
 
 
 def newest_window(cursor: Cursor, table: str) -> datetime | None:
@@ -94,13 +95,10 @@ def missing_column(table: str, column: str, names: list[str]) -> NotFoundError:
 
 def missing_snapshot(cursor: Cursor, snapshot: int) -> NotFoundError | None:
     """The error for a snapshot that is not there, or None when it is."""
-    first, last, found = cursor.execute(
-        f"SELECT min(snapshot_id), max(snapshot_id), count(*) FILTER (snapshot_id = ?)"
-        f" FROM {META}.ducklake_snapshot",
-        [snapshot],
-    ).fetchall()[0]
-    if found:
+    snapshots = f"FROM {META}.ducklake_snapshot"
+    if cursor.execute(f"SELECT 1 {snapshots} WHERE snapshot_id = {int(snapshot)}").fetchall():
         return None
+    first, last = cursor.execute(f"SELECT min(snapshot_id), max(snapshot_id) {snapshots}").fetchall()[0]
     return NotFoundError(
         f"the lake has no snapshot {snapshot}: it never had, or it has expired",
         remedy=f"choose one from {first} to {last}",

@@ -118,7 +118,7 @@ class Committer:
                 request.snapshot.set_exception(error)
 
     def _commit_together(self, group: list[Request]) -> None:
-        snapshot = self._engine.retried(lambda: self._transaction(group))
+        snapshot = self._engine.written(lambda: self._transaction(group))
         for request in group:
             request.snapshot.set_result(snapshot)
         self._unmerged += len(group)

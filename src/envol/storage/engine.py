@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import random
 import sysconfig
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,43 +14,95 @@ from typing import TypeVar
 import duckdb
 
 from envol.errors import EnvolError, NotFoundError, StorageError, UserError
-from envol.storage.disk import is_full
+from envol.storage.catalogs import BUSY_SECONDS, LAST_OPTION, Catalog, CatalogFile, CatalogSchema
+from envol.storage.files import BucketFiles, Files, FolderFiles
+from envol.storage.place import Place
+from envol.storage.waiting import OPENING
 
-CATALOG = "lake.sqlite"
-TABLES = "tables"
 META = "__ducklake_metadata_lake"
 """Name under which DuckLake attaches the catalog itself."""
-BUSY_SECONDS = 60.0
-_LOCK = "lake.lock"
-_EXTENSIONS = ("sqlite_scanner", "ducklake")
 _TRANSIENT = ("database is locked", "database table is locked", "conflict", "retry count")
-_FULL = ("no space left", "disk is full", "file too large", "disk quota")
-_FORBIDDEN = ("permission denied", "readonly database", "read-only file system", "unable to open database")
-_DAMAGED = ("malformed", "not a database", "no magic bytes", "corrupt")
-_GONE = ("no such file", "no files found")
 
 OPTIONS = {
     # Smaller than DuckDB's 122,880 rows: one window is read out of a merged file in less time.
     "parquet_row_group_size": "20480",
     # Rows deleted from a file are listed in a file of their own, written anew by each deletion: bound it.
-    "target_file_size": "32MB",
+    LAST_OPTION: "32MB",
 }
 
 Result = TypeVar("Result")
 Cursor = duckdb.DuckDBPyConnection
 
 
+class Ground:
+    """Where a lake is: its catalog, its files, and a folder on this machine.
+
+    Raises:
+        UserError: what is needed to reach it is not installed or not set.
+    """
+
+    def __init__(self, place: Place, opening: float = OPENING) -> None:
+        self.folder = place.folder
+        self.catalog: Catalog = (
+            CatalogFile(place.folder) if place.database is None else CatalogSchema(place.database, opening)
+        )
+        self.files: Files = (
+            FolderFiles(place.folder) if place.data is None else BucketFiles(place.data, opening)
+        )
+
+    def __str__(self) -> str:
+        return " and ".join(name for name in (self.catalog.name, self.files.name) if name)
+
+    def awaited(self, work: Callable[[], Result]) -> Result:
+        """Do the work, and again from its start while a server is away."""
+        return self.catalog.awaited(lambda: self.files.awaited(work))
+
+    def instance(self) -> Cursor:
+        """A DuckDB instance that can attach the lake; nothing is downloaded where the packages are."""
+        names = [
+            self.catalog.extension,
+            *([self.files.extension] if self.files.extension else []),
+            "ducklake",
+        ]
+        database = _instance(names, self.folder)
+        self.files.prepare(database)
+        return database
+
+    def attach(self, database: Cursor, *, source: str | None = None, read_only: bool = False) -> None:
+        """Attach the lake as `lake`."""
+        # The data path is given anew each time, so that the folder can be moved or copied.
+        settings = [
+            f"DATA_PATH {literal(self.files.path)}",
+            "OVERRIDE_DATA_PATH true",
+            "DATA_INLINING_ROW_LIMIT 0",
+            *self.catalog.options,
+        ]
+        if read_only:
+            settings.append("READ_ONLY")
+        database.execute(
+            f"ATTACH {literal(f'ducklake:{source or self.catalog.source}')} AS lake ({', '.join(settings)})"
+        )
+
+    def explanation(self, text: str) -> tuple[str, str]:
+        """What an error of DuckDB or the disk means and what to do."""
+        found = self.catalog.explanation(text) or self.files.explanation(text)
+        if found is not None:
+            return found
+        if any(word in text.lower() for word in _TRANSIENT):
+            return "another program keeps it locked", "find the program that writes to it, or end it"
+        return text.split("\n\nStack Trace")[0], f"check the space and the permissions of {self}"
+
+
 class Engine:
     """One DuckDB instance for the threads of a process, each call on a cursor of its own.
 
     Args:
-        path: folder of the catalog and of the Parquet files.
+        ground: where the lake is.
         read_only: attach for reading.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = Path(path)
-        self.tables = self.path / TABLES
+    def __init__(self, ground: Ground, *, read_only: bool = False) -> None:
+        self.ground = ground
         self.read_only = read_only
         self._opening = threading.Lock()
         self._database: Cursor | None = None
@@ -62,7 +111,7 @@ class Engine:
     def open(self) -> None:
         """Attach the lake, making it first unless it is opened for reading."""
         with self.explained("opened"):
-            self._instance()
+            self.retried(self._instance)
 
     def close(self) -> None:
         """Let go of the instance; the next call opens another."""
@@ -70,6 +119,8 @@ class Engine:
             database, self._database = self._database, None
         if database is not None:
             database.close()
+        with self._turn:
+            self.ground.catalog.pen.close()
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
@@ -97,16 +148,31 @@ class Engine:
         """
         if self.read_only:
             raise UserError("the lake was opened for reading only", remedy="open it without `read_only`")
-        with self._turn:
-            descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                yield
-            finally:
-                os.close(descriptor)
+        with self._turn, self.ground.catalog.pen.held():
+            yield
+
+    def written(self, work: Callable[[], Result]) -> Result:
+        """Do the work, with the pen held at its start, and again until it was held all the while.
+
+        A connection that drops frees the pen: another process may then write at the same moment, which
+        DuckLake does not notice where both add rows.
+        """
+        pen = self.ground.catalog.pen
+
+        def attempt() -> Result:
+            pen.take()
+            return work()
+
+        while True:
+            result = self.retried(attempt)
+            if pen.is_held():
+                return result
 
     def retried(self, work: Callable[[], Result]) -> Result:
-        """Do the work again, for up to a minute, when another program that takes no turn got ahead."""
+        """Do the work again when another program that takes no turn got ahead, or a server was away."""
+        return self.ground.awaited(lambda: self._until_through(work))
+
+    def _until_through(self, work: Callable[[], Result]) -> Result:
         deadline, pause = time.monotonic() + BUSY_SECONDS, 0.01
         while True:
             try:
@@ -126,9 +192,9 @@ class Engine:
         except EnvolError as error:
             raise error.located(node=node, window=window) from error.__cause__
         except (duckdb.Error, OSError) as error:
-            problem, remedy = _explanation(str(error), self.path)
+            problem, remedy = self.ground.explanation(str(error))
             raise StorageError(
-                f"the lake in {self.path} cannot be {verb}: {problem}",
+                f"the lake in {self.ground} cannot be {verb}: {problem}",
                 node=node,
                 window=window,
                 remedy=remedy,
@@ -140,34 +206,29 @@ class Engine:
             return database
         with self._opening:
             if self._database is None:
-                if self.read_only and not (self.path / CATALOG).exists():
-                    raise NotFoundError(f"there is no lake in {self.path}", remedy="run the project first")
-                database = instance(self.path)
+                exists = self.ground.catalog.exists()
+                if self.read_only and not exists:
+                    raise NotFoundError(f"there is no lake in {self.ground}", remedy="run the project first")
+                database = self.ground.instance()
                 # A window is small work: more threads for it cost more time than they save, and tasks
                 # side by side want the cores (a commit took 43 ms of CPU on two threads, 26 ms on one).
                 database.execute("SET GLOBAL threads = 1")
-                if not (self.path / CATALOG).exists():
+                if not exists:
                     self._create(database)
-                self.retried(lambda: attach(database, self.path, read_only=self.read_only))
+                self.retried(lambda: self.ground.attach(database, read_only=self.read_only))
                 self._database = database
             return self._database
 
     def _create(self, database: Cursor) -> None:
-        """Make the catalog beside its place and move it there whole, so that no one opens half of one."""
         with self.writing():
-            if (self.path / CATALOG).exists():
+            if self.ground.catalog.exists():
                 return
-            draft = self.path / f".{CATALOG}-{uuid.uuid4().hex}"
-            try:
-                self.tables.mkdir(exist_ok=True)
-                attach(database, self.path, catalog=draft)
+            self.ground.files.claim()
+            with self.ground.catalog.making() as source:
+                self.ground.attach(database, source=source)
                 for name, value in OPTIONS.items():
                     database.execute(f"CALL lake.set_option('{name}', '{value}')")
                 database.execute("DETACH lake")
-                draft.rename(self.path / CATALOG)
-            finally:
-                for left in self.path.glob(f"{draft.name}*"):
-                    left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -183,9 +244,8 @@ def transaction(cursor: Cursor) -> Iterator[None]:
         raise
 
 
-def instance(path: Path) -> Cursor:
-    """A DuckDB instance that can attach a lake; nothing is downloaded where the extensions' packages are."""
-    files = [_packaged(extension) for extension in _EXTENSIONS]
+def _instance(extensions: list[str], folder: Path) -> Cursor:
+    files = [_packaged(extension) for extension in extensions]
     installed = all(file.exists() for file in files)
     database = duckdb.connect(
         config={
@@ -195,10 +255,10 @@ def instance(path: Path) -> Cursor:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "python_enable_replacements": False,
-            "temp_directory": str(path / ".duckdb-temporary"),
+            "temp_directory": str(folder / ".duckdb-temporary"),
         }
     )
-    for extension, file in zip(_EXTENSIONS, files, strict=True):
+    for extension, file in zip(extensions, files, strict=True):
         if installed:
             database.execute(f"LOAD {literal(str(file))}")
         else:
@@ -206,22 +266,6 @@ def instance(path: Path) -> Cursor:
             database.load_extension(extension)
     database.execute("SET GLOBAL TimeZone = 'UTC'")
     return database
-
-
-def attach(database: Cursor, path: Path, *, catalog: Path | None = None, read_only: bool = False) -> None:
-    """Attach the lake as `lake`."""
-    # The data path is given anew each time, so that the folder can be moved or copied.
-    settings = [
-        f"DATA_PATH {literal(f'{path / TABLES}/')}",
-        "OVERRIDE_DATA_PATH true",
-        "META_JOURNAL_MODE 'WAL'",
-        f"META_BUSY_TIMEOUT {int(BUSY_SECONDS * 1000)}",
-        "DATA_INLINING_ROW_LIMIT 0",
-    ]
-    if read_only:
-        settings.append("READ_ONLY")
-    source = literal(f"ducklake:sqlite:{catalog or path / CATALOG}")
-    database.execute(f"ATTACH {source} AS lake ({', '.join(settings)})")
 
 
 def literal(text: str) -> str:
@@ -233,20 +277,3 @@ def _packaged(extension: str) -> Path:
     """Where the package `duckdb-extension-...` keeps the extension."""
     package = Path(sysconfig.get_path("purelib")) / f"duckdb_extension_{extension}"
     return package / "extensions" / f"v{duckdb.__version__}" / f"{extension}.duckdb_extension"
-
-
-def _explanation(text: str, folder: Path) -> tuple[str, str]:
-    lower = text.lower()
-    # A SQLite that cannot make its small shared file says "disk I/O error", and not that the disk is full.
-    if any(word in lower for word in _FULL) or is_full(folder):
-        return "its disk is full", f"free space on the disk of {folder}"
-    if any(word in lower for word in _FORBIDDEN):
-        return "its files may not be opened or written", f"check the permissions of {folder}"
-    unreadable = ".parquet" in lower and ("invalid" in lower or "too small" in lower)
-    if unreadable or any(word in lower for word in _DAMAGED):
-        return f"it is damaged ({text.splitlines()[0]})", "restore the folder from a backup"
-    if any(word in lower for word in _GONE) and ".parquet" in lower:
-        return f"one of its files is gone ({text.splitlines()[0]})", "restore the folder from a backup"
-    if any(word in lower for word in _TRANSIENT):
-        return "another program keeps it locked", "find the program that writes to it, or end it"
-    return text.split("\n\nStack Trace")[0], f"check the space and the permissions of {folder}"

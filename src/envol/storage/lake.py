@@ -1,10 +1,11 @@
-"""The lake: tables of windows in DuckLake, Parquet files beside a catalog in SQLite."""
+"""The lake: tables of windows in DuckLake, Parquet files beside a catalog in SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -13,11 +14,15 @@ from envol.project.windows import Window
 from envol.storage import catalog, maintenance
 from envol.storage.catalog import table_sql
 from envol.storage.committing import Committer, Request
-from envol.storage.engine import Engine, transaction
+from envol.storage.engine import Engine, Ground, transaction
+from envol.storage.place import Place
 from envol.storage.query import Reader
 from envol.storage.reading import Bounds, divided, needed, read_rows
 from envol.storage.records import Commit, Compaction, TableInfo
 from envol.storage.spool import Spool
+from envol.storage.waiting import OPENING
+
+Result = TypeVar("Result")
 
 
 class Lake:
@@ -27,9 +32,10 @@ class Lake:
     and always see whole commits.
 
     Args:
-        path: the folder, which must exist; the Parquet files go under `tables` in it.
+        place: where; a folder must exist, and the Parquet files go under `tables` in it.
         read_only: refuse to write, and do not make a lake where there is none.
         merge_every: windows between two merges of small files, which commits do by themselves.
+        patience: seconds to wait for servers that nothing was heard of yet.
 
     Raises:
         NotFoundError: when there is no lake and it is opened for reading.
@@ -37,12 +43,18 @@ class Lake:
     """
 
     def __init__(
-        self, path: Path, *, read_only: bool = False, merge_every: int = maintenance.MERGE_EVERY
+        self,
+        place: Path | Place,
+        *,
+        read_only: bool = False,
+        merge_every: int = maintenance.MERGE_EVERY,
+        patience: float = OPENING,
     ) -> None:
-        self.path = Path(path)
-        self._engine = Engine(self.path, read_only=read_only)
+        ground = Ground(place if isinstance(place, Place) else Place(Path(place)), patience)
+        self.path = ground.folder
+        self._engine = Engine(ground, read_only=read_only)
         self._committer = Committer(self._engine, merge_every)
-        self._reader = Reader(self.path)
+        self._reader = Reader(ground)
         self._engine.open()
 
     def replace(
@@ -109,13 +121,15 @@ class Lake:
         bounds = Bounds.of(start, end)
         schema = self._rows(table, bounds, snapshot=at, limit=0).schema
 
+        def parts() -> list[Bounds]:
+            with self._engine.cursor() as cursor:
+                return divided(cursor, table, bounds, at)
+
         def batches(
             columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
         ) -> Iterator[pl.DataFrame]:
             wanted = needed(schema, columns, predicate)
-            with self._engine.explained("read"), self._engine.cursor() as cursor:
-                parts = self._engine.retried(lambda: divided(cursor, table, bounds, at))
-            for part in parts:
+            for part in self._read(parts):
                 frame = self._rows(table, part, columns=wanted, snapshot=at, limit=rows)
                 rows = None if rows is None else rows - frame.height
                 frame = frame if predicate is None else frame.filter(predicate)
@@ -136,8 +150,12 @@ class Lake:
 
     def tables(self) -> list[TableInfo]:
         """All tables, by name."""
-        with self._engine.explained("read"), self._engine.cursor() as cursor, transaction(cursor):
-            return catalog.table_infos(cursor)
+
+        def work() -> list[TableInfo]:
+            with self._engine.cursor() as cursor, transaction(cursor):
+                return catalog.table_infos(cursor)
+
+        return self._read(work)
 
     def snapshots(self, limit: int | None = None) -> pl.DataFrame:
         """Commits, the newest first: id, at (UTC), author, message, node, window, fingerprint.
@@ -147,13 +165,21 @@ class Lake:
         Args:
             limit: at most so many commits.
         """
-        with self._engine.explained("read"), self._engine.cursor() as cursor:
-            return catalog.snapshot_frame(cursor, limit)
+
+        def work() -> pl.DataFrame:
+            with self._engine.cursor() as cursor:
+                return catalog.snapshot_frame(cursor, limit)
+
+        return self._read(work)
 
     def latest_snapshot(self) -> int:
         """Number of the newest commit; 0 before the first."""
-        with self._engine.explained("read"), self._engine.cursor() as cursor:
-            return self._engine.retried(lambda: catalog.latest(cursor))
+
+        def work() -> int:
+            with self._engine.cursor() as cursor:
+                return catalog.latest(cursor)
+
+        return self._read(work)
 
     def drop(self, table: str) -> None:
         """Drop a table, with all its windows; earlier snapshots still hold it until they expire.
@@ -162,15 +188,21 @@ class Lake:
             NotFoundError: when there is no such table.
         """
 
+        seen = False
+
         def work() -> None:
+            nonlocal seen
             with self._engine.cursor() as cursor, transaction(cursor):
                 if catalog.notes_of(cursor, table) is None:
+                    if seen:
+                        return  # it is gone by an attempt whose answer was lost
                     raise catalog.missing_table(cursor, table, None)
+                seen = True
                 cursor.execute(f"DROP TABLE {table_sql(table)}")
                 cursor.execute("CALL lake.set_commit_message('envol', ?)", [f"drop {table}"])
 
         with self._engine.explained("written"), self._engine.writing():
-            self._engine.retried(work)
+            self._engine.written(work)
 
     def compact(self, *, grace: timedelta = maintenance.GRACE) -> Compaction:
         """Merge small files and remove what nothing refers to any more; no snapshot is lost.
@@ -225,5 +257,8 @@ class Lake:
             with self._engine.cursor() as cursor, transaction(cursor):
                 return read_rows(cursor, table, bounds, columns=columns, snapshot=snapshot, limit=limit)
 
+        return self._read(work)
+
+    def _read(self, work: Callable[[], Result]) -> Result:
         with self._engine.explained("read"):
             return self._engine.retried(work)

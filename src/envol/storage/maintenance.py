@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from envol.errors import UserError
 from envol.storage.engine import META, Cursor, Engine, literal
+from envol.storage.files import Files
 from envol.storage.records import Compaction
 
 MERGE_EVERY = 100
@@ -29,7 +29,7 @@ def merge_small_files(engine: Engine) -> None:
         for table, files in _small_files(cursor):
             if files >= _FEW_FILES:
                 _merge(cursor, table)
-        _remove_unneeded(cursor, engine.tables, GRACE)
+        _remove_unneeded(cursor, engine.ground.files, GRACE)
 
 
 def compact(engine: Engine, grace: timedelta) -> Compaction:
@@ -41,8 +41,8 @@ def compact(engine: Engine, grace: timedelta) -> Compaction:
                 f"CALL ducklake_rewrite_data_files('lake', {literal(table)}, delete_threshold => 0.3)"
             )
             _merge(cursor, table)
-        removed = _remove_unneeded(cursor, engine.tables, grace)
-        removed += _remove_orphans(cursor, grace)
+        removed = _remove_unneeded(cursor, engine.ground.files, grace)
+        removed += _remove_orphans(cursor, engine.ground.files, grace)
         files_after, bytes_after = _live(cursor)
     return Compaction(files_before, files_after, bytes_before, bytes_after, removed)
 
@@ -63,7 +63,7 @@ def expire(
         ids = sorted({snapshot for (snapshot,) in rows} - set(keep))
         if ids:
             cursor.execute(f"CALL ducklake_expire_snapshots('lake', versions => {ids})")
-        _remove_unneeded(cursor, engine.tables, grace)
+        _remove_unneeded(cursor, engine.ground.files, grace)
     return len(ids)
 
 
@@ -92,7 +92,7 @@ def _merge(cursor: Cursor, table: str) -> None:
     )
 
 
-def _remove_unneeded(cursor: Cursor, tables: Path, grace: timedelta) -> int:
+def _remove_unneeded(cursor: Cursor, files: Files, grace: timedelta) -> int:
     """Files that no snapshot needs since at least the grace.
 
     DuckLake's own `ducklake_cleanup_old_files` compares times as text on SQLite, and takes all that became
@@ -100,25 +100,26 @@ def _remove_unneeded(cursor: Cursor, tables: Path, grace: timedelta) -> int:
     """
     age = f"INTERVAL '{grace.total_seconds()} seconds'"
     rows = cursor.execute(
-        f"""SELECT data_file_id, path, path_is_relative
+        f"""SELECT data_file_id, path
             FROM {META}.ducklake_files_scheduled_for_deletion
             WHERE schedule_start::TIMESTAMPTZ <= now() - {age}"""
     ).fetchall()
-    for _, path, relative in rows:
-        (tables / path if relative else Path(path)).unlink(missing_ok=True)
+    files.delete(path for _, path in rows)
     if rows:
-        ids = ", ".join(str(int(identity)) for identity, *_ in rows)
+        ids = ", ".join(str(int(identity)) for identity, _ in rows)
         cursor.execute(
             f"DELETE FROM {META}.ducklake_files_scheduled_for_deletion WHERE data_file_id IN ({ids})"
         )
     return len(rows)
 
 
-def _remove_orphans(cursor: Cursor, grace: timedelta) -> int:
+def _remove_orphans(cursor: Cursor, files: Files, grace: timedelta) -> int:
     """Files of transactions that never committed, because their process was killed."""
     age = (
         f"older_than => now() - INTERVAL '{grace.total_seconds()} seconds'"
         if grace
         else "cleanup_all => true"
     )
-    return len(cursor.execute(f"CALL ducklake_delete_orphaned_files('lake', {age})").fetchall())
+    found = cursor.execute(f"CALL ducklake_delete_orphaned_files('lake', dry_run => true, {age})").fetchall()
+    files.delete(path for (path,) in found)
+    return len(found)

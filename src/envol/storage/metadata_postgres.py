@@ -16,6 +16,27 @@ from envol.storage.waiting import OPENING
 Result = TypeVar("Result")
 
 
+def is_made(database: Database, opening: float = OPENING) -> bool:
+    """Whether the metadata of the project were ever made there.
+
+    Raises:
+        StorageError: the database cannot be asked.
+    """
+    metadata = PostgresMetadata(database, opening)
+    found = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+
+    def look() -> bool:
+        with metadata.opened(write=False) as connection:
+            return connection.execute(found, {"name": database.schema}).scalar() is not None
+
+    try:
+        return metadata.awaited(look)
+    except exc.DBAPIError as error:
+        raise metadata.explained(error, "read") or error from error
+    finally:
+        metadata.engine.dispose()
+
+
 class PostgresMetadata:
     """What `Metadata` needs of PostgreSQL.
 

@@ -57,6 +57,8 @@ _REMEDIES = {
     "access": "let the user in by pg_hba.conf of the server, or GRANT CONNECT ON DATABASE",
     "tls": "mend sslmode, sslrootcert or sslcert in the url",
 }
+UNREACHABLE = "start the database server, or mend `url` under [storage]"
+"""What to do when the server does not come back."""
 _GONE = (
     *("could not connect", "connection refused", "unable to connect", "could not translate host name"),
     *("failed to resolve", "timeout expired", "timed out", "server closed the connection", "is lost"),
@@ -118,9 +120,7 @@ def connect(database: Database, *, autocommit: bool = False) -> psycopg.Connecti
 
 def server(database: Database, opening: float = OPENING) -> Server:
     """The server of a database, to wait for."""
-    return Server(
-        f"the database {database}", away, "start the database server, or mend `url` under [storage]", opening
-    )
+    return Server(f"the database {database}", away, UNREACHABLE, opening)
 
 
 def away(error: Exception) -> str | None:

@@ -6,14 +6,13 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
 
 from envol.errors import UserError
-from envol.storage.engine import TABLES, Cursor, attach, instance, literal
+from envol.storage.engine import Cursor, Ground, literal
 
 _SAFE_FUNCTIONS = {
     "generate_series",
@@ -41,10 +40,10 @@ _READ_ONLY = "write one SELECT over the project's tables"
 
 
 class Reader:
-    """Runs queries over the lake in `path`; each call on a cursor of its own."""
+    """Runs queries over a lake; each call on a cursor of its own."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
         self._opening = threading.Lock()
         self._database: Cursor | None = None
 
@@ -78,11 +77,10 @@ class Reader:
     def _instance(self) -> Cursor:
         with self._opening:
             if self._database is None:
-                database = instance(self._path)
-                attach(database, self._path, read_only=True)
-                tables = literal(f"{self._path.absolute() / TABLES}/")
+                database = self._ground.instance()
+                self._ground.attach(database, read_only=True)
                 for setting in (
-                    f"allowed_directories = [{tables}]",
+                    f"allowed_directories = [{literal(self._ground.files.allowed)}]",
                     "enable_external_access = false",
                     "lock_configuration = true",
                 ):
