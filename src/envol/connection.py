@@ -213,14 +213,14 @@ class Connection:
     @property
     def _is_empty(self) -> bool:
         """Whether nothing was ever stored; looking must not make a store."""
-        return not self.project.store_path.is_dir()
+        return not self._store.exists()
 
     @cached_property
     def _lake(self) -> Lake:
         from envol.storage import Lake
 
         try:
-            return Lake(self.project.store_path, read_only=True)
+            return Lake(self._store.place, read_only=True)
         except NotFoundError:
             raise NotFoundError(
                 f"the project {self.project.name} has no tables yet", remedy="make them with: envol run"
@@ -230,7 +230,7 @@ class Connection:
     def _store(self) -> Store:
         from envol.storage import Store
 
-        return Store(self.project.store_path)
+        return Store.of(self.project)
 
     @cached_property
     def _registry(self) -> Registry:

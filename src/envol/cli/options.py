@@ -43,5 +43,5 @@ def opened(path: Path | None) -> Iterator[tuple[Project, Store]]:
     from envol.storage import Store
 
     project = load_project(path)
-    with Store(project.store_path) as store:
+    with Store.of(project) as store:
         yield project, store

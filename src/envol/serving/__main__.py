@@ -10,7 +10,7 @@ from pathlib import Path
 from envol.errors import EnvolError
 from envol.project import load_project
 from envol.serving.server import serve
-from envol.storage import Store
+from envol.storage import PATIENCE, Store
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     logging.getLogger("envol").setLevel(logging.INFO)  # of other libraries only warnings
     try:
         project = load_project(given.project)
-        with Store(project.store_path) as store:
+        with Store.of(project, patience=PATIENCE) as store:
             serve(
                 project,
                 store,

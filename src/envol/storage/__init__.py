@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from envol.storage.place import Place
 from envol.storage.store import Store
+from envol.storage.waiting import PATIENCE, UnreachableError
 
 if TYPE_CHECKING:
     from envol.storage import tables
@@ -17,14 +19,17 @@ if TYPE_CHECKING:
     from envol.storage.sqlite import use_wal
 
 __all__ = [
+    "PATIENCE",
     "Artifacts",
     "Commit",
     "Compaction",
     "Lake",
     "Metadata",
+    "Place",
     "Spool",
     "Store",
     "TableInfo",
+    "UnreachableError",
     "make_folder",
     "tables",
     "use_wal",

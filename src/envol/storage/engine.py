@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import duckdb
 
 from envol.errors import EnvolError, NotFoundError, StorageError, UserError
 from envol.storage.catalogs import BUSY_SECONDS, LAST_OPTION, Catalog, CatalogFile, CatalogSchema
-from envol.storage.files import BucketFiles, Files, FolderFiles
+from envol.storage.files import FolderFiles
 from envol.storage.place import Place
 from envol.storage.waiting import OPENING
+
+if TYPE_CHECKING:
+    from envol.storage.bucket_files import BucketFiles
 
 META = "__ducklake_metadata_lake"
 """Name under which DuckLake attaches the catalog itself."""
@@ -30,6 +33,7 @@ OPTIONS = {
     LAST_OPTION: "32MB",
 }
 
+Files: TypeAlias = "FolderFiles | BucketFiles"
 Result = TypeVar("Result")
 Cursor = duckdb.DuckDBPyConnection
 
@@ -46,9 +50,11 @@ class Ground:
         self.catalog: Catalog = (
             CatalogFile(place.folder) if place.database is None else CatalogSchema(place.database, opening)
         )
-        self.files: Files = (
-            FolderFiles(place.folder) if place.data is None else BucketFiles(place.data, opening)
-        )
+        self.files: Files = FolderFiles(place.folder)
+        if place.data is not None:
+            from envol.storage.bucket_files import BucketFiles
+
+            self.files = BucketFiles(place.data, opening)
 
     def __str__(self) -> str:
         return " and ".join(name for name in (self.catalog.name, self.files.name) if name)

@@ -1,4 +1,4 @@
-"""Where the lake's Parquet files are: a folder, or S3."""
+"""The lake's Parquet files in a folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import TypeVar
 
 import duckdb
 
-from envol.errors import StorageError
-from envol.storage import s3
 from envol.storage.disk import is_full
 
 TABLES = "tables"
@@ -63,55 +61,6 @@ class FolderFiles:
         if any(word in lower for word in _FORBIDDEN):
             return "its files may not be opened or written", f"check the permissions of {self._folder}"
         return damaged(text, "restore the folder from a backup")
-
-
-class BucketFiles:
-    """Parquet files on S3.
-
-    Args:
-        data: `s3://bucket/prefix` of the project; they are in `tables` below it.
-        opening: seconds to wait for a server that nothing was heard of yet.
-    """
-
-    extension: str | None = "httpfs"
-
-    def __init__(self, data: str, opening: float) -> None:
-        self._bucket = s3.Bucket(data, opening)
-        self.name: str | None = data
-        self.path = self.allowed = f"{self._bucket.address}/{TABLES}/"
-
-    def awaited(self, work: Callable[[], Result]) -> Result:
-        """Do the work, and again from its start while the object store is away."""
-        return self._bucket.server.awaited(work)
-
-    def prepare(self, database: duckdb.DuckDBPyConnection) -> None:
-        """Let DuckDB reach the bucket."""
-        database.execute(s3.secret_sql(self._bucket.address, self._bucket.access))
-
-    def claim(self) -> None:
-        """See that no other lake keeps its files there.
-
-        Raises:
-            StorageError: one does; what it keeps would look like files that nothing needs.
-        """
-        if self._bucket.holds_any(f"{TABLES}/"):
-            raise StorageError(
-                f"{self.path} holds files already, of another project or another database",
-                remedy="name another address: `data` under [storage]; or remove what nobody needs any more",
-            )
-
-    def delete(self, paths: Iterable[str]) -> None:
-        """Remove objects; a path is below `tables`, or whole."""
-        self._bucket.delete(f"{TABLES}/{path.removeprefix(self.path)}" for path in paths)
-
-    def explanation(self, text: str) -> tuple[str, str] | None:
-        """What an error means and what to do."""
-        if "404" in text and ".parquet" in text:
-            return damaged("no such file .parquet", "restore the bucket from a backup")
-        return s3.explanation(text) or damaged(text, "restore the bucket from a backup")
-
-
-Files = FolderFiles | BucketFiles
 
 
 def damaged(text: str, remedy: str) -> tuple[str, str] | None:

@@ -11,8 +11,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from envol.errors import UserError
-from envol.storage.engine import META, Cursor, Engine, literal
-from envol.storage.files import Files
+from envol.storage.engine import META, Cursor, Engine, Files, literal
 from envol.storage.records import Compaction
 
 MERGE_EVERY = 100

@@ -17,17 +17,18 @@ Result = TypeVar("Result")
 
 
 def is_made(database: Database, opening: float = OPENING) -> bool:
-    """Whether the metadata of the project were ever made there.
+    """Whether anything of the project was ever made there.
 
     Raises:
         StorageError: the database cannot be asked.
     """
     metadata = PostgresMetadata(database, opening)
-    found = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+    found = text("SELECT 1 FROM pg_namespace WHERE nspname IN (:metadata, :lake)")
+    names = {"metadata": database.schema, "lake": database.lake_schema}
 
     def look() -> bool:
         with metadata.opened(write=False) as connection:
-            return connection.execute(found, {"name": database.schema}).scalar() is not None
+            return connection.execute(found, names).first() is not None
 
     try:
         return metadata.awaited(look)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,7 +14,6 @@ OPENING = 10.0
 """Seconds that one waits for a server that nothing was heard of yet: its address may be wrong."""
 _LONGEST_PAUSE = 5.0
 Result = TypeVar("Result")
-_log = logging.getLogger(__name__)
 
 
 class UnreachableError(StorageError):
@@ -47,6 +44,10 @@ class Server:
         Raises:
             UnreachableError: it was away for longer than one waits.
         """
+        import logging
+        import random
+
+        log = logging.getLogger(__name__)
         deadline, pause, told = 0.0, 0.1, False
         while True:
             try:
@@ -61,12 +62,12 @@ class Server:
                 if time.monotonic() >= deadline:
                     raise self.unreachable(reason) from error
                 if not told:
-                    _log.warning("%s: %s; waiting for up to %.0f s", self.name, reason, self._patience)
+                    log.warning("%s: %s; waiting for up to %.0f s", self.name, reason, self._patience)
                     told = True
             else:
                 self._patience = max(self._patience, PATIENCE)
                 if told:
-                    _log.warning("%s answers again", self.name)
+                    log.warning("%s answers again", self.name)
                 return result
             time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, deadline - time.monotonic())))
             pause = min(2 * pause, _LONGEST_PAUSE)
