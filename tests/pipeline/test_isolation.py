@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from polars.testing import assert_frame_equal
 from polars.testing.parametric import dataframes
 
-from envol.errors import DataError, Failure, ProjectError
+from envol.errors import DataError, Failure, ProjectError, StorageError
 from envol.pipeline.isolation import Isolation
 from envol.project import load_project
 from envol.training import train
@@ -64,6 +64,10 @@ MODULE = """
     @table(isolated=True)
     def copy(process: pl.DataFrame) -> pl.DataFrame:
         return process
+
+    @source(isolated=True)
+    def large(window: Window) -> pl.DataFrame:
+        return pl.DataFrame({"n": range(1_000_000)})
 
     @source(isolated=True)
     def segfault(window: Window) -> pl.DataFrame:
@@ -361,6 +365,22 @@ def test_a_column_that_arrow_does_not_know_is_a_failed_task(apart: Apart) -> Non
     apart.how("")
     with pytest.raises(DataError, match="Object"):
         apart.compute("copy", process=pl.DataFrame({"o": [object()]}))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_is_told_and_no_file_stays_on_it(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", tmp_path], check=True)
+    apart = Apart(tmp_path)
+    try:
+        with apart.isolation:
+            large = pl.DataFrame({"pid": range(1_000_000)})
+            with pytest.raises(StorageError, match="No space left"):
+                apart.compute("copy", process=large)
+            with pytest.raises(StorageError, match="No space left"):
+                apart.compute("large")
+            assert apart.compute("copy", process=large.head(1_000)).height == 1_000
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
 def test_threads_share_the_processes(apart: Apart) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -82,14 +83,17 @@ class _Child:
 
     def serve(self, request: Request, files: Sequence[IO[bytes]]) -> None:
         """Carry a request out; what goes wrong is answered as well."""
+        failed = False
         try:
             self._carry_out(request, files)
         except Closed:
             raise
         except BaseException as error:  # the user's code may also exit, and Polars panic
             traceback.print_exception(error)
-            told = error if isinstance(error, EnvolError) else _as_failure(error)
-            send(self._run, Failed.of(told))
+            send(self._run, Failed.of(error if isinstance(error, EnvolError) else _as_failure(error)))
+            failed = True
+        if failed:
+            gc.collect()  # tables that the traceback's frames hold on to
 
     def _carry_out(self, request: Request, files: Sequence[IO[bytes]]) -> None:
         definition = self._project.definitions.get(request.node)

@@ -10,6 +10,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -154,18 +155,20 @@ def table_file(frame: pl.DataFrame, scratch: Path) -> IO[bytes]:
         DataError: a column's type is none of Arrow's.
         StorageError: the disk is full.
     """
-    try:
-        file = new_file(scratch)
-        frame.write_ipc(file)
+    with ExitStack() as otherwise_closed:
+        try:
+            file = otherwise_closed.enter_context(new_file(scratch))
+            frame.write_ipc(file)
+        except OSError as error:
+            raise StorageError(
+                f"a table cannot be handed over in {scratch}: {error}", remedy="make space on that disk"
+            ) from error
+        except pl.exceptions.PolarsError as error:
+            raise DataError(
+                f"the table cannot be handed over: {error}", remedy="give each column a type of Arrow"
+            ) from error
+        otherwise_closed.pop_all()
         return file
-    except OSError as error:
-        raise StorageError(
-            f"a table cannot be handed over in {scratch}: {error}", remedy="make space on that disk"
-        ) from error
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"the table cannot be handed over: {error}", remedy="give each column a type of Arrow"
-        ) from error
 
 
 def read_table(file: IO[bytes]) -> pl.DataFrame:
