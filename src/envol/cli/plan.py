@@ -48,8 +48,7 @@ def _shown(project: Project, made: Plan, nodes: list[str] | None) -> list[str]:
 def _described(
     project: Project, made: Plan, totals: dict[str, Totals], name: str, windows: bool
 ) -> dict[str, Any]:
-    from envol.cli.due import next_due
-    from envol.pipeline import Totals
+    from envol.pipeline import Totals, next_due
 
     current, total = made.nodes[name], totals.get(name, Totals())
     following = next_due(project, made, name)
@@ -87,8 +86,7 @@ def _listed(made: Plan, current: NodePlan) -> list[tuple[str, str, str]]:
 def _overview(
     project: Project, made: Plan, totals: dict[str, Totals], shown: list[str], *, wide: bool
 ) -> Table:
-    from envol.cli.due import next_due
-    from envol.pipeline import Totals
+    from envol.pipeline import Totals, next_due
 
     nodes = [made.nodes[name] for name in shown]
     blocked = any(one.blocked.any() for one in nodes)

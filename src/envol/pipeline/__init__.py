@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from envol.pipeline.due import Next, next_due, next_of_all
 from envol.pipeline.lease import Lease, LeaseLostError, run_lease
 from envol.pipeline.plan import NodePlan, Plan, Reason, Task, make_plan
 from envol.pipeline.records import Records, Totals
@@ -10,6 +11,7 @@ from envol.pipeline.run import Observer, RunResult, carry_out, run
 __all__ = [
     "Lease",
     "LeaseLostError",
+    "Next",
     "NodePlan",
     "Observer",
     "Plan",
@@ -20,6 +22,8 @@ __all__ = [
     "Totals",
     "carry_out",
     "make_plan",
+    "next_due",
+    "next_of_all",
     "run",
     "run_lease",
 ]

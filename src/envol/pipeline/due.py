@@ -1,4 +1,4 @@
-"""When the next window of a node is due."""
+"""When the next window of a node falls due."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from envol.project.nodes import Model, Node, Predictions, Source
+
 if TYPE_CHECKING:
-    from envol.pipeline import Plan
+    from envol.pipeline.plan import Plan
     from envol.project import Project
-    from envol.project.nodes import Node
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,6 @@ class Next:
 
 def next_due(project: Project, plan: Plan, name: str) -> Next | None:
     """What of the node comes next; None where the project's data end before it."""
-    from envol.project.nodes import Model
-
     node = plan.nodes[name].node
     if isinstance(node, Model):
         cutoff = node.every.times(len(plan.nodes[name].slots)).after(node.train.after(project.start))
@@ -41,9 +40,21 @@ def next_due(project: Project, plan: Plan, name: str) -> Next | None:
     return Next(key, _ready_at(project, node, end))
 
 
-def _first_instant(project: Project, node: Node) -> datetime:
-    from envol.project.nodes import Model, Predictions
+def next_of_all(project: Project, plan: Plan) -> tuple[str, Next] | None:
+    """The source whose window falls due next, and that window; None where the data of all have ended.
 
+    Whatever else falls due, a training as well, does so at an instant at which some source's window does.
+    """
+    following = ((name, next_due(project, plan, name)) for name in plan.nodes if _is_source(plan, name))
+    found = [(name, one) for name, one in following if one is not None]
+    return min(found, key=lambda pair: pair[1].at, default=None)
+
+
+def _is_source(plan: Plan, name: str) -> bool:
+    return isinstance(plan.nodes[name].node, Source)
+
+
+def _first_instant(project: Project, node: Node) -> datetime:
     if isinstance(node, Predictions):
         return node.model.train.after(project.start)
     inputs = [project.graph.nodes[one] for one in node.inputs]
@@ -54,8 +65,6 @@ def _first_instant(project: Project, node: Node) -> datetime:
 
 def _ready_at(project: Project, node: Node, end: datetime) -> datetime:
     """When everything that a node reads up to `end` is complete: the latest of the delays of its sources."""
-    from envol.project.nodes import Model, Source
-
     if isinstance(node, Source):
         return end if node.delay is None else node.delay.after(end)
     inputs = [project.graph.nodes[one] for one in node.inputs]
