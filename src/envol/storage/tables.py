@@ -217,6 +217,7 @@ quarantine_decision = Table(
     Column("at", Double, nullable=False),
     Column("by", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("settled", Boolean, nullable=False, comment="whether the tables are as it says"),
     Index("quarantine_decision_window", "node", "window_start"),
     sqlite_autoincrement=True,
 )

@@ -197,6 +197,7 @@ def _create_decision() -> None:
         sa.Column("at", sa.Double, nullable=False),
         sa.Column("by", sa.Text, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("settled", sa.Boolean, nullable=False, comment="whether the tables are as it says"),
         sqlite_autoincrement=True,
     )
     op.create_index("quarantine_decision_window", "quarantine_decision", ["node", "window_start"])
