@@ -83,7 +83,7 @@ MODULE = """
         how = (HERE / "how").read_text()
         exec(how)
 
-    @source(timeout=0.5)
+    @source(timeout=1.5)
     def hangs(window: Window) -> pl.DataFrame:
         print("here it begins")
         leave_children()
@@ -269,7 +269,7 @@ def test_a_task_over_its_time_is_ended_with_its_children(
     (apart.root / "pids").unlink(missing_ok=True)
     apart.how(code)
     failure = apart.failure("hangs")
-    assert failure.message == "not done after 0.5 s, and ended"
+    assert failure.message == "not done after 1.5 s, and ended"
     said = capfd.readouterr().out
     assert "here it begins" in said
     assert "in hangs" in said  # where it was
@@ -355,7 +355,7 @@ def test_an_empty_table_keeps_its_columns(apart: Apart, frame: pl.DataFrame) -> 
     assert_frame_equal(apart.compute("copy", process=frame), frame)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(frame=dataframes(max_cols=6, max_size=20, excluded_dtypes=[pl.Object], allow_masked=True))
 def test_any_table_comes_back_as_it_was(apart: Apart, frame: pl.DataFrame) -> None:
     assert_frame_equal(apart.compute("copy", process=frame), frame, categorical_as_str=True)
@@ -451,7 +451,7 @@ def test_a_killed_run_leaves_no_process(tmp_path: Path, code: str) -> None:
     (tmp_path / "how").write_text(code)
     script = (
         "import sys; from pathlib import Path; from test_isolation import Apart, MODULE\n"
-        "apart = Apart(Path(sys.argv[1]), MODULE.replace('timeout=0.5', 'timeout=600'))\n"
+        "apart = Apart(Path(sys.argv[1]), MODULE.replace('timeout=1.5', 'timeout=600'))\n"
         "with apart.isolation: apart.compute('hangs')"
     )
     paths = [str(Path(__file__).parent), *sys.path]

@@ -27,7 +27,7 @@ GROWN_BYTES = 300_000_000
 _CHILD = "envol.pipeline.isolation.child"
 _LOOK_MS = 100  # how soon a death shows where a child of the process holds its socket open
 _DYING_SECONDS = 1
-_DUMP_SECONDS = 0.1
+_DUMP_SECONDS = 0.5, 0.05  # until it begins, and for the rest of it
 _SETTLING_SECONDS = 1.0  # Polars gives memory back half a second after it is freed
 _READ_BYTES = 1 << 16
 _MOST_READS = 1 << 10  # at a time, so that a flood of output does not hold up the rest
@@ -78,6 +78,7 @@ class IsolatedProcess:
         self._memory: int | None = None
         self._held_before = 0
         self._ended_for: Failure | None = None
+        self._spoke = threading.Event()
 
     def ask(self, node: Node, request: Request, files: Sequence[IO[bytes]]) -> None:
         """Send a request; from now on the node's limits hold.
@@ -146,9 +147,10 @@ class IsolatedProcess:
                 )
             else:
                 return
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGUSR1)  # faulthandler writes where it is
-                time.sleep(_DUMP_SECONDS)
+            self._spoke.clear()
+            self._process.send_signal(signal.SIGUSR1)  # faulthandler writes where it is
+            self._spoke.wait(_DUMP_SECONDS[0])
+            time.sleep(_DUMP_SECONDS[1])
             self._end_family()
 
     def dismiss(self) -> None:
@@ -211,6 +213,7 @@ class IsolatedProcess:
                     self._events.unregister(self._output)
                 return
             print(self._decoder.decode(data), end="")
+            self._spoke.set()
 
     def _death(self) -> Failure:
         """Why the process, which has closed its socket, is gone."""
