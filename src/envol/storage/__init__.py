@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from envol.storage import tables
     from envol.storage.artifacts import Artifacts
     from envol.storage.disk import make_folder
+    from envol.storage.dtypes import described, read_back_as
     from envol.storage.lake import Lake
     from envol.storage.metadata import Metadata
     from envol.storage.records import Commit, Compaction, TableInfo
@@ -30,7 +31,9 @@ __all__ = [
     "Store",
     "TableInfo",
     "UnreachableError",
+    "described",
     "make_folder",
+    "read_back_as",
     "tables",
     "use_wal",
 ]
@@ -43,7 +46,9 @@ _MODULES = {
     "Metadata": "metadata",
     "Spool": "spool",
     "TableInfo": "records",
+    "described": "dtypes",
     "make_folder": "disk",
+    "read_back_as": "dtypes",
     "use_wal": "sqlite",
 }
 

@@ -75,6 +75,14 @@ def kept(dtype: pl.DataType) -> Kept:
     return Kept(_read_back(dtype), _sql(dtype))
 
 
+def read_back_as(dtype: pl.DataType) -> pl.DataType:
+    """The dtype that a column of this one has when it is read from the lake; itself where none can keep it."""
+    try:
+        return kept(dtype).dtype
+    except UnsupportedError:
+        return dtype
+
+
 def outgoing(series: pl.Series) -> pl.Series:
     """The series in the dtype that is written.
 
