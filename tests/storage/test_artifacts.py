@@ -1,4 +1,4 @@
-"""Artifacts on real folders."""
+"""Artifacts in real folders and in a real object store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from envol.errors import CorruptArtifactError, NotFoundError, StorageError, UserError
-from envol.storage import Artifacts
+from envol.storage import Artifacts, Place, Store
+
+
+@pytest.fixture(params=["folder", "s3"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    data = request.getfixturevalue("bucket") if request.param == "s3" else None
+    return Store(Place(tmp_path / "store", data=data)).artifacts
 
 
 def folder(path: Path, **files: str) -> Path:
@@ -20,9 +26,10 @@ def folder(path: Path, **files: str) -> Path:
     return path
 
 
-def test_a_folder_comes_back_whole_under_the_digest_that_sha256sum_computes(tmp_path: Path) -> None:
+def test_a_folder_comes_back_whole_under_the_digest_that_sha256sum_computes(
+    artifacts: Artifacts, tmp_path: Path
+) -> None:
     source = folder(tmp_path / "model", MLmodel="flavors", data__model="weights")
-    artifacts = Artifacts(tmp_path / "artifacts")
     digest = artifacts.put(source)
     stored = artifacts.get(digest)
     assert (stored / "data" / "model").read_text() == "weights"
@@ -31,22 +38,22 @@ def test_a_folder_comes_back_whole_under_the_digest_that_sha256sum_computes(tmp_
     assert found.stdout.split()[0] == digest
 
 
-def test_the_same_content_is_stored_once_and_other_content_elsewhere(tmp_path: Path) -> None:
-    artifacts = Artifacts(tmp_path / "artifacts")
+def test_the_same_content_is_stored_once_and_other_content_elsewhere(
+    artifacts: Artifacts, tmp_path: Path
+) -> None:
     first = artifacts.put(folder(tmp_path / "a", x="1"))
     assert artifacts.put(folder(tmp_path / "b", x="1")) == first
     renamed = artifacts.put(folder(tmp_path / "c", y="1"))
     assert artifacts.digests() == sorted([first, renamed])
-    assert len(list((tmp_path / "artifacts").iterdir())) == 2
+    assert len(list(artifacts.path.iterdir())) == 2
 
 
-def test_threads_that_store_the_same_folder_at_once_agree(tmp_path: Path) -> None:
+def test_threads_that_store_the_same_folder_at_once_agree(artifacts: Artifacts, tmp_path: Path) -> None:
     source = folder(tmp_path / "a", x="1", y="2")
-    artifacts = Artifacts(tmp_path / "artifacts")
     with ThreadPoolExecutor(8) as pool:
         digests = set(pool.map(lambda _: artifacts.put(source), range(24)))
     assert artifacts.digests() == list(digests)
-    assert [path.name for path in (tmp_path / "artifacts").iterdir()] == list(digests)
+    assert [path.name for path in artifacts.path.iterdir()] == list(digests)
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "added"])
@@ -62,8 +69,7 @@ def test_a_damaged_artifact_is_refused_until_it_is_stored_again(tmp_path: Path, 
     assert (artifacts.get(digest) / "x").read_text() == "1"
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    artifacts = Artifacts(tmp_path / "artifacts")
+def test_what_is_not_there_is_named(artifacts: Artifacts) -> None:
     assert artifacts.digests() == []
     for digest in ("0" * 64, "../a", ""):
         with pytest.raises(NotFoundError):
@@ -72,16 +78,14 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
             artifacts.delete(digest)
 
 
-def test_a_deleted_artifact_is_gone(tmp_path: Path) -> None:
-    artifacts = Artifacts(tmp_path / "artifacts")
+def test_a_deleted_artifact_is_gone(artifacts: Artifacts, tmp_path: Path) -> None:
     digest = artifacts.put(folder(tmp_path / "a", x="1"))
     artifacts.delete(digest)
     assert artifacts.digests() == []
     assert not list(artifacts.path.iterdir())
 
 
-def test_only_folders_of_files_are_stored(tmp_path: Path) -> None:
-    artifacts = Artifacts(tmp_path / "artifacts")
+def test_only_folders_of_files_are_stored(artifacts: Artifacts, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     linked = folder(tmp_path / "linked", x="1")
     (linked / "link").symlink_to(tmp_path)

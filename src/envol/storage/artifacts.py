@@ -13,7 +13,7 @@ from pathlib import Path
 
 from envol.errors import CorruptArtifactError, NotFoundError, StorageError, UserError
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 _INCOMING = ".incoming-"
 
 
@@ -42,7 +42,7 @@ class Artifacts:
         files = list(_files(folder))
         if not files:
             raise UserError(f"the folder {folder} holds no file", remedy="store a folder with files in it")
-        incoming = self.path / f"{_INCOMING}{uuid.uuid4().hex}"
+        incoming = self._incoming()
         with self._explained():
             try:
                 for file in files:
@@ -61,10 +61,7 @@ class Artifacts:
             CorruptArtifactError: when its files are not those that were stored.
         """
         path = self._stored(digest)
-        try:
-            found = digest_of(path)
-        except (OSError, UserError) as error:
-            found = str(error)
+        found = _found(path)
         if found != digest:
             raise CorruptArtifactError(
                 f"the artifact {path} does not match its digest: its content has {found}",
@@ -76,7 +73,7 @@ class Artifacts:
         """Digests of what is stored, sorted."""
         if not self.path.is_dir():
             return []
-        return sorted(entry.name for entry in self.path.iterdir() if _DIGEST.fullmatch(entry.name))
+        return sorted(entry.name for entry in self.path.iterdir() if DIGEST.fullmatch(entry.name))
 
     def delete(self, digest: str) -> None:
         """Remove a stored folder.
@@ -90,13 +87,13 @@ class Artifacts:
 
     def _stored(self, digest: str) -> Path:
         path = self.path / digest
-        if not _DIGEST.fullmatch(digest) or not path.is_dir():
+        if not DIGEST.fullmatch(digest) or not path.is_dir():
             raise NotFoundError(f"no artifact {digest} is stored in {self.path}")
         return path
 
     def _move_in(self, incoming: Path, digest: str) -> None:
         target = self.path / digest
-        if target.is_dir() and not self._intact(digest):
+        if target.is_dir() and _found(target) != digest:
             self._discard(target)
         try:
             incoming.rename(target)
@@ -105,18 +102,15 @@ class Artifacts:
                 raise
         _flush(self.path)
 
-    def _intact(self, digest: str) -> bool:
-        try:
-            self.get(digest)
-        except CorruptArtifactError:
-            return False
-        return True
-
     def _discard(self, path: Path) -> None:
         # Renamed first: a reader finds the whole folder or none.
-        away = self.path / f"{_INCOMING}{uuid.uuid4().hex}"
+        away = self._incoming()
         path.rename(away)
         shutil.rmtree(away)
+
+    def _incoming(self) -> Path:
+        """A new place for what is not yet, or no longer, stored."""
+        return self.path / f"{_INCOMING}{uuid.uuid4().hex}"
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -131,12 +125,25 @@ class Artifacts:
 
 def digest_of(folder: Path) -> str:
     """The digest of a folder's content (see `Artifacts`)."""
-    total = hashlib.sha256()
+    return hashlib.sha256(manifest_of(folder)).hexdigest()
+
+
+def manifest_of(folder: Path) -> bytes:
+    """The lines that the digest of a folder is computed from."""
+    lines = []
     for file in sorted(_files(folder), key=lambda path: path.as_posix().encode()):
         with (folder / file).open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{content}  {file.as_posix()}\n".encode())
-    return total.hexdigest()
+        lines.append(f"{content}  {file.as_posix()}\n")
+    return "".join(lines).encode()
+
+
+def _found(folder: Path) -> str:
+    """The digest of what is there, or why it has none."""
+    try:
+        return digest_of(folder)
+    except (OSError, UserError) as error:
+        return str(error)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -93,9 +93,7 @@ class Store:
         """The folders by digest."""
         with self._lock:
             if self._artifacts is None:
-                from envol.storage.artifacts import Artifacts
-
-                self._artifacts = Artifacts(self._folder() / "artifacts")
+                self._artifacts = self._open_artifacts()
             return self._artifacts
 
     def close(self) -> None:
@@ -114,6 +112,16 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _open_artifacts(self) -> Artifacts:
+        if self.place.data is None:
+            from envol.storage.artifacts import Artifacts
+
+            return Artifacts(self._folder() / "artifacts")
+        from envol.storage.shared_artifacts import SharedArtifacts
+
+        cache = self._folder() / "cache" / "artifacts"
+        return SharedArtifacts(f"{self.place.data}/artifacts", cache, self._patience)
 
     def _folder(self) -> Path:
         return make_folder(self.path)
