@@ -24,10 +24,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from polars.testing import assert_frame_equal
 from polars.testing.parametric import dataframes
+from small_project import SmallProject
+from sqlalchemy import select
 
 from envol.errors import DataError, Failure, ProjectError, StorageError
 from envol.pipeline.isolation import Isolation
 from envol.project import load_project
+from envol.storage import Store, tables
 from envol.training import train
 
 PATIENCE = 60
@@ -156,6 +159,28 @@ MODULE = """
     def average(X: pl.DataFrame, y: pl.Series):
         print("fitting", len(X))
         return Mean(y)
+"""
+
+
+RUN = """
+    import time
+    from pathlib import Path
+
+    @source(isolated=True)
+    def numbers(window: Window) -> pl.DataFrame:
+        print("at", window)
+        (Path(__file__).parent / "begun").touch()
+        time.sleep(0.5)
+        return pl.DataFrame({"day": [window.start.day]})
+
+    @source(isolated=True)
+    def pages(window: Window):
+        for page in range(3):
+            yield pl.DataFrame({"page": [page]})
+
+    @table(timeout=60, memory="1GB")
+    def both(numbers: pl.DataFrame, pages: pl.DataFrame) -> pl.DataFrame:
+        return pages.select("page", day=pl.lit(numbers["day"].item()))
 """
 
 
@@ -495,3 +520,36 @@ def test_a_project_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     (tmp_path / "pipeline.py").write_text("import no_such_module")
     with apart.isolation, pytest.raises(ProjectError, match="no_such_module"):
         apart.compute("process")
+
+
+def test_a_run_keeps_the_logs_of_isolated_tasks(project: Callable[..., SmallProject]) -> None:
+    small = project(RUN)
+    result = small.run("2024-01-03")
+    assert (result.state, result.done) == ("done", 6)
+    assert small.table("both").drop("window_start").rows() == [
+        (page, day) for page in range(3) for day in (1, 2)
+    ]
+    with Store(small.store_path) as store, store.metadata.connect() as connection:
+        task = tables.task.c
+        query = select(task.log).where(task.node == "numbers").order_by(task.window_start)
+        assert list(connection.execute(query).scalars()) == ["at 2024-01-01\n", "at 2024-01-02\n"]
+
+
+def test_ctrl_c_lets_an_isolated_task_end(project: Callable[..., SmallProject]) -> None:
+    small = project(RUN)
+    script = (
+        "import sys; from pathlib import Path; from small_project import SmallProject\n"
+        "result = SmallProject(Path(sys.argv[1])).run(workers=1)\n"
+        "print(result.state, result.done > 0, result.failed)"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", script, str(small.root)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+    wait_until((small.root / "begun").exists)
+    os.killpg(run.pid, signal.SIGINT)  # as the terminal does
+    said, _ = run.communicate(timeout=PATIENCE)
+    assert said == "cancelled True 0\n"
