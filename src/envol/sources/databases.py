@@ -12,6 +12,7 @@ import polars as pl
 from envol.errors import ConfigError, ProjectError
 from envol.project.windows import Window
 from envol.sources.batches import BATCH_ROWS, Batches, rebatched
+from envol.sources.parameters import compiled
 from envol.sources.placeholders import Filler, project_root
 from envol.sources.schema import dtypes_of
 
@@ -56,8 +57,8 @@ def sql(
         url: postgresql://, mysql://, mariadb://, sqlite:/// or duckdb:///; "env:NAME" or "file:PATH" where
             the URL itself is a secret, and `{env:NAME}` or `{file:PATH}` in it for a part of it. A relative
             path of a file begins at the project's folder.
-        query: one SELECT. `:start` and `:end` are the window's instants, `:name` any other parameter;
-            write `\\:` for a colon before a word that is no parameter.
+        query: one SELECT. `:start` and `:end` are the window's instants, `:name` is any other parameter;
+            outside of quotes, write `\\:` for a colon before a word that is none.
         window: the window; None where the query does not depend on one.
         schema: dtypes that columns are to have instead of those that the database declares; others stay.
         batch: rows in a batch, which bounds the memory.
@@ -85,9 +86,8 @@ def _frames(
     whole = url.startswith(("env:", "file:"))
     address = _address(filler.fill(f"{{{url}}}" if whole else url), filler)
     kind = address.get_backend_name()
-    style = "qmark" if kind in _MYSQL else "numeric_dollar"
     overrides = pl.Schema() if schema is None else dtypes_of(schema)
-    text, names = _compiled(query, style)
+    text, names = compiled(query, mysql=kind in _MYSQL)
     values = _bound(names, window, parameters, naive=kind in _MYSQL)
     prepared = Query(text, values, batch, overrides, filler)
     if kind in _POSTGRES:
@@ -119,17 +119,6 @@ def _address(url: str, filler: Filler) -> URL:
         )
     filler.keep_secret(str(address.password or ""))
     return address
-
-
-def _compiled(query: str, style: str) -> tuple[str, list[str]]:
-    """The query with a database's own placeholders, and the name that each of them stands for."""
-    from sqlalchemy import text
-    from sqlalchemy.engine.default import DefaultDialect
-
-    dialect = DefaultDialect(paramstyle=style)  # type: ignore[arg-type]
-    compiled = text(query.strip().rstrip(";")).compile(dialect=dialect)
-    names = list(getattr(compiled, "positiontup", None) or ())
-    return str(compiled), names if style == "qmark" else list(dict.fromkeys(names))
 
 
 def _bound(

@@ -52,16 +52,15 @@ def typed(block: bytes, dtypes: pl.Schema, where: str, first: int = 1) -> pl.Dat
 
     if not block.strip():
         return pl.DataFrame(schema=dtypes)
-    schema = arrow_schema(dtypes)
     try:
-        frame = pl.DataFrame(pl.from_arrow(_parsed(block, schema)))
+        frame = pl.DataFrame(pl.from_arrow(_parsed(block, dtypes)))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeError) as error:
-        line, complaint = _wrong_line(block, schema, str(error))
+        line, complaint = _wrong_line(block, dtypes, str(error))
         raise DataError(
             f"{where} {first + line}: {complaint}",
             remedy="correct the data or the schema; each line is one object",
         ) from None
-    return conformed(frame.select(dtypes.names()), dtypes, f"{where} {first} or later")
+    return conformed(frame, dtypes, f"{where} {first} or later")
 
 
 def guess(block: bytes) -> pl.Schema:
@@ -69,20 +68,22 @@ def guess(block: bytes) -> pl.Schema:
     return pl.DataFrame(pl.from_arrow(_parsed(block, None))).schema
 
 
-def _parsed(block: bytes, schema: pa.Schema | None) -> pa.Table:
+def _parsed(block: bytes, dtypes: pl.Schema | None) -> pa.Table:
     from pyarrow import BufferReader, json
 
     options: dict[str, Any] = {}
-    if schema is not None:
-        options = {"explicit_schema": schema, "unexpected_field_behavior": "ignore"}
-    return json.read_json(
+    if dtypes is not None:
+        explicit = arrow_schema(dtypes, json=True)
+        options = {"explicit_schema": explicit, "unexpected_field_behavior": "ignore"}
+    table = json.read_json(
         BufferReader(block),
         read_options=json.ReadOptions(use_threads=False, block_size=len(block) + 1),
         parse_options=json.ParseOptions(**options),
     )
+    return table if dtypes is None else table.select(dtypes.names()).cast(arrow_schema(dtypes))
 
 
-def _wrong_line(block: bytes, schema: pa.Schema, complaint: str) -> tuple[int, str]:
+def _wrong_line(block: bytes, dtypes: pl.Schema, complaint: str) -> tuple[int, str]:
     """The index of the first line that cannot be read by itself, and why; found by halving."""
     import pyarrow as pa
 
@@ -91,7 +92,7 @@ def _wrong_line(block: bytes, schema: pa.Schema, complaint: str) -> tuple[int, s
         half = len(lines) // 2
         try:
             if b"".join(lines[:half]).strip():
-                _parsed(b"\n".join(lines[:half]), schema)
+                _parsed(b"\n".join(lines[:half]), dtypes)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeError) as error:
             lines, complaint = lines[:half], str(error)
         else:

@@ -57,10 +57,17 @@ def matching(system: fs.FileSystem, pattern: str) -> list[str]:
     """Paths of the files that a pattern matches, sorted; `*`, `?`, `[...]` in names, `**` for any folders.
 
     Raises:
-        Failure: the folder cannot be listed.
+        Failure: the folder cannot be listed, the bucket does not exist.
     """
+    from pyarrow import fs
+
     try:
-        return sorted(set(_matching(system, "", pattern.split("/"))))
+        found = sorted(set(_matching(system, "", pattern.split("/"))))
+        if not found and system.type_name == "s3":
+            bucket = pattern.partition("/")[0]
+            if system.get_file_info(bucket).type == fs.FileType.NotFound:
+                raise FileNotFoundError(f"there is no bucket {bucket!r}")
+        return found
     except OSError as error:
         raise Failure(
             f"{pattern} cannot be read: {error}",

@@ -74,10 +74,17 @@ def _connected(driver: Any, url: URL, where: str, filler: Filler) -> Iterator[An
 @contextmanager
 def _told(where: str, filler: Filler) -> Iterator[None]:
     """Say what the database complains of: the query, or something that another try may mend."""
+    import pyarrow as pa
+
     try:
         yield
     except EnvolError:
         raise
+    except pa.ArrowException as error:
+        raise ProjectError(
+            f"{where}: the rows cannot be read: {filler.hide(error)}",
+            remedy="convert columns of unusual types in the query, for example cast(c as text)",
+        ) from None
     except Exception as error:
         state = getattr(error, "sqlstate", None)
         if state is None and not type(error).__module__.startswith("adbc_driver"):

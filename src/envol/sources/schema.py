@@ -37,14 +37,28 @@ def dtypes_of(schema: Schema) -> pl.Schema:
         ) from None
 
 
-def arrow_schema(dtypes: pl.Schema) -> pa.Schema:
-    """The same columns for Arrow's readers of text, which know no categories."""
-    text = {
-        name: pl.String() if isinstance(dtype, pl.Enum | pl.Categorical) else dtype
-        for name, dtype in dtypes.items()
-    }
-    schema: pa.Schema = pl.DataFrame(schema=text).to_arrow().schema
-    return schema.remove_metadata()
+def arrow_schema(dtypes: pl.Schema, *, json: bool = False) -> pa.Schema:
+    """The same columns in types that Arrow's readers of text know, or the closest that are cast to them.
+
+    Args:
+        dtypes: columns and their dtypes.
+        json: for JSON, whose reader takes dates and times of day for numbers.
+    """
+    import pyarrow as pa
+
+    def readable(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_dictionary(kind):
+            return kind.value_type
+        if json and (pa.types.is_date(kind) or pa.types.is_time(kind)):
+            return pa.string()
+        if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            return pa.list_(readable(kind.value_type))
+        if pa.types.is_struct(kind):
+            return pa.struct([(part.name, readable(part.type)) for part in kind])
+        return kind
+
+    schema = pl.DataFrame(schema=dtypes).to_arrow().schema
+    return pa.schema([(field.name, readable(field.type)) for field in schema])
 
 
 def as_code(dtypes: Mapping[str, Any]) -> str:
