@@ -34,12 +34,15 @@ def s3() -> Iterator[S3]:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The test runs on both: what opens `Store.of(project)`, here or in a child, finds a new database."""
-    if request.param == "postgres":
-        server = request.getfixturevalue("postgres")
-        monkeypatch.setenv("ENVOL_STORAGE_URL", server.new_database())
-    return str(request.param)
+def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The test runs on both: what opens `Store.of(project)`, here or in a child, finds an empty database."""
+    if request.param == "sqlite":
+        monkeypatch.delenv("ENVOL_STORAGE_URL", raising=False)
+        yield "sqlite"
+        return
+    with request.getfixturevalue("postgres").empty_database() as url:
+        monkeypatch.setenv("ENVOL_STORAGE_URL", url)
+        yield "postgres"
 
 
 @pytest.fixture

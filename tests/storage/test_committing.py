@@ -11,6 +11,7 @@ from threading import Barrier
 
 import polars as pl
 import pytest
+from servers import place
 
 from envol.errors import DataError
 from envol.project.windows import Calendar, Period, Window
@@ -20,8 +21,8 @@ DAYS = Calendar("UTC").windows(Period.DAY, datetime(2024, 1, 1, tzinfo=UTC), dat
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Iterator[Lake]:
-    with closing(Lake(tmp_path)) as opened:
+def lake(tmp_path: Path, storage: str) -> Iterator[Lake]:
+    with closing(Lake(place(tmp_path))) as opened:
         yield opened
 
 

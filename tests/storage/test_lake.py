@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from servers import place
 
 from envol.errors import DataError, NotFoundError, UserError
 from envol.project.windows import Calendar, Period, Window
@@ -222,8 +223,8 @@ def test_expired_snapshots_are_gone_but_for_those_kept(lake: Lake, day: Day) -> 
     assert len(list(lake.path.rglob("*.parquet"))) == 2
 
 
-def test_commits_merge_small_files_by_themselves(tmp_path: Path, day: Day) -> None:
-    with closing(Lake(tmp_path, merge_every=10)) as lake:
+def test_commits_merge_small_files_by_themselves(tmp_path: Path, day: Day, storage: str) -> None:
+    with closing(Lake(place(tmp_path), merge_every=10)) as lake:
         for number in range(25):
             put(lake, day(number), t=numbers(number))
         assert lake.read("t")["number"].to_list() == list(range(25))
@@ -240,7 +241,8 @@ def test_tables_are_described(lake: Lake, day: Day) -> None:
     assert table.bytes > 0
 
 
-def test_a_copied_lake_stands_on_its_own(lake: Lake, day: Day, tmp_path: Path) -> None:
+def test_a_copied_lake_stands_on_its_own(day: Day, tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
     put(lake, day(0), t=numbers(1))
     lake.close()
     shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
@@ -249,19 +251,25 @@ def test_a_copied_lake_stands_on_its_own(lake: Lake, day: Day, tmp_path: Path) -
     assert copy.read("t")["number"].to_list() == [1, 2]
     assert lake.read("t")["number"].to_list() == [1]
     copy.close()
+    lake.close()
 
 
 def test_a_lake_opened_for_reading_writes_nothing(lake: Lake, day: Day, tmp_path: Path) -> None:
     put(lake, day(0), t=numbers(1))
-    reader = Lake(lake.path, read_only=True)
+    reader = Lake(place(tmp_path), read_only=True)
     with pytest.raises(UserError, match="reading only"):
         put(reader, day(0), t=numbers(2))
     assert reader.read("t")["number"].to_list() == [1]
+    reader.close()
+
+
+def test_where_no_lake_is_reading_makes_none(tmp_path: Path, storage: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFoundError, match="no lake"):
-        Lake(tmp_path / "empty", read_only=True)
+        Lake(place(tmp_path / "empty"), read_only=True)
     assert not list((tmp_path / "empty").iterdir())
-    reader.close()
+    with pytest.raises(NotFoundError, match="no lake"):
+        Lake(place(tmp_path / "empty"), read_only=True)
 
 
 def test_odd_names_are_kept(lake: Lake, day: Day) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from servers import place
 
 from envol.errors import StorageError
 from envol.project.windows import Window
@@ -29,11 +30,12 @@ from pathlib import Path
 import polars as pl
 from envol.project.windows import Calendar, Period
 from envol.storage import Lake
+from servers import place
 calendar = Calendar("Europe/Paris")
 def day(number):
     first = datetime(2013, 3, 29, 12, tzinfo=calendar.zone)
     return calendar.window_at(Period.DAY, first + timedelta(days=number))
-lake = Lake(Path(sys.argv[1]), merge_every=7)
+lake = Lake(place(Path(sys.argv[1])), merge_every=7)
 """
 WRITE_UNTIL_KILLED = (
     PRELUDE
@@ -59,7 +61,13 @@ for number in range(count):
 
 def run(script: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
 
 
 def test_threads_replace_tables_side_by_side(lake: Lake, day: Day) -> None:
@@ -78,12 +86,14 @@ def test_threads_replace_tables_side_by_side(lake: Lake, day: Day) -> None:
             assert day(task // 10).start == start
 
 
-def test_processes_write_one_lake_at_once_from_its_first_moment(tmp_path: Path, day: Day) -> None:
+def test_processes_write_one_lake_at_once_from_its_first_moment(
+    tmp_path: Path, day: Day, storage: str
+) -> None:
     children = [run(WRITE_SOME, tmp_path, table, 8) for table in ("same", "same", "other")]
     for child in children:
         _, errors = child.communicate()
         assert (child.returncode, errors) == (0, "")
-    with closing(Lake(tmp_path)) as lake:
+    with closing(Lake(place(tmp_path))) as lake:
         for table in ("same", "other"):
             assert lake.read(table)["n"].to_list() == list(range(8))
 
@@ -101,7 +111,7 @@ def test_readers_see_whole_commits_while_a_process_writes(lake: Lake, day: Day) 
         child.communicate()
 
 
-def test_a_killed_writer_leaves_each_window_old_or_new(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_each_window_old_or_new(tmp_path: Path, storage: str) -> None:
     rounds = random.Random(7)
     acknowledged = dict.fromkeys(range(3), 0)
     newest = 0
@@ -116,11 +126,11 @@ def test_a_killed_writer_leaves_each_window_old_or_new(tmp_path: Path) -> None:
         for line in (first + output).splitlines():
             made, number = map(int, line.split())
             acknowledged[number], newest = made, max(newest, made)
-        with closing(Lake(tmp_path)) as lake:
+        with closing(Lake(place(tmp_path))) as lake:
             check_whole(lake.read("a"), acknowledged)
             assert lake.read("b").height == 10 * lake.read("a")["window_start"].n_unique()
             newest = max(newest, lake.read("a")["round"].max())  # type: ignore[type-var,assignment]
-    with closing(Lake(tmp_path)) as lake:
+    with closing(Lake(place(tmp_path))) as lake:
         before = lake.read("a")
         lake.compact()
         assert lake.read("a").equals(before)

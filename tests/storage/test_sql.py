@@ -14,14 +14,24 @@ import pytest
 
 from envol.errors import UserError
 from envol.project.windows import Calendar, Period
-from envol.storage import Lake
+from envol.storage import Lake, Place
+from envol.storage.place import Database
 
 WINDOW = Calendar("UTC").window_at(Period.DAY, datetime(2013, 1, 1, tzinfo=UTC))
 
 
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    lake = Lake(tmp_path_factory.mktemp("lake"))
+@pytest.fixture(scope="module", params=["embedded", "shared"])
+def lake(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """A lake in a folder, and one in PostgreSQL and S3."""
+    place = Place(tmp_path_factory.mktemp("lake"))
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "shared":
+            database = Database(request.getfixturevalue("postgres").new_database(), "test")
+            s3 = request.getfixturevalue("s3")
+            for name, value in s3.environment.items():
+                patch.setenv(name, value)
+            place = Place(place.folder, database, f"{s3.new_bucket()}/test")
+        lake = Lake(place)
     frame = pl.DataFrame({"carrier": ["AA", "UA", "AA"], "delay": [1, 2, 3]})
     lake.replace({"flights": frame}, WINDOW, node="flights", fingerprint="f")
     yield lake
@@ -90,6 +100,13 @@ def test_names_that_come_twice_are_told_apart(lake: Lake) -> None:
         "WITH a AS (FROM sqlite_scan('{secret}/secret.sqlite', 'secret')) FROM a",
         "FROM sqlite_query('__ducklake_metadata_lake', 'SELECT 1')",
         "FROM sqlite_attach('{secret}/secret.sqlite')",
+        "FROM postgres_query('__ducklake_metadata_lake', 'SELECT 1')",
+        "CALL postgres_execute('__ducklake_metadata_lake', 'DROP TABLE ducklake_snapshot')",
+        "FROM postgres_scan('', 'lake_test', 'ducklake_snapshot')",
+        "FROM __ducklake_metadata_lake.pg_catalog.pg_authid",
+        "FROM duckdb_secrets()",
+        "FROM read_blob('s3://other/secret')",
+        "FROM 's3://other/secret.parquet'",
         "FROM read_blob('{lake}/tables/../lake.sqlite')",
         "FROM '{lake}/tables/../lake.sqlite'",
         "FROM glob('/etc/*')",
