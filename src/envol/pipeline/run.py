@@ -21,6 +21,7 @@ from envol.pipeline.limits import Limits
 from envol.pipeline.logs import divided_output
 from envol.pipeline.order import Order
 from envol.pipeline.plan import Plan, Task, make_plan
+from envol.pipeline.quarantine.settling import settle
 from envol.pipeline.records import Records, TaskRecord
 from envol.pipeline.source_control import Revision, revision_of
 from envol.storage import tables
@@ -135,6 +136,7 @@ def carry_out(
     cancelled = Cancelling()
     lease = run_lease(store.metadata, cancelled.look)
     with lease.held():
+        settle(project, store, clock, lease)
         made = plan()
         if not len(made):
             return RunResult(None, "nothing")

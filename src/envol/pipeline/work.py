@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,10 @@ from envol.pipeline.compute import compute
 from envol.pipeline.content import content_version
 from envol.pipeline.lease import Lease
 from envol.pipeline.plan import NO_CHAMPION, Plan, Task
+from envol.pipeline.predicting import predict
+from envol.pipeline.quarantine.applying import ByContract, ByModel, decided
+from envol.pipeline.quarantine.decisions import Decisions
+from envol.pipeline.quarantine.identity import identified
 from envol.pipeline.recent import Recent
 from envol.pipeline.records import Made, Records
 from envol.pipeline.versions import signed
@@ -26,7 +30,7 @@ from envol.project.windows import Window
 
 if TYPE_CHECKING:
     from envol.project import Project
-    from envol.registry import Package, Problem, Registry
+    from envol.registry import Package, Registry
     from envol.storage import Spool, Store
 
 WINDOW_START = "window_start"
@@ -73,6 +77,8 @@ class Worker:
         self._recent = Recent()
         self._loading = threading.Lock()
         self._packages: dict[str, Package] = {}
+        self._decisions = Decisions(store.metadata, lease.check)
+        self._decided = self._decisions.windows(plan.nodes)
         self._quarantines = {table.name for table in store.lake.tables() if table.name.endswith(QUARANTINE)}
 
     def carry_out(self, task: Task, inputs: int) -> Made:
@@ -93,7 +99,7 @@ class Worker:
     def _make(self, node: Node, task: Task, inputs: int) -> Made:
         window = self._plan.schedule.window(node, task.index)
         with ExitStack() as files:
-            rows = self._rows(node, task, window, files)
+            rows = self._after_decisions(node, window, self._rows(node, task, window, files))
             good, broken = rows.good, rows.broken
             if good.is_empty() and broken.is_empty() and getattr(node, "empty", "allow") == "error":
                 raise DataError(
@@ -107,6 +113,8 @@ class Worker:
                     self._commit(node, window, quarantine, made)
                 raise refused
             snapshot = self._commit(node, window, {node.name: good, **quarantine}, made)
+        if (node.name, window.epoch) in self._decided:
+            self._decisions.settle(node.name, window.epoch, {})
         return made._replace(snapshot=snapshot)
 
     def _rows(self, node: Node, task: Task, window: Window, files: ExitStack) -> Divided:
@@ -148,21 +156,27 @@ class Worker:
         package = self._package(model.name, version)
         [(_, start, end)] = self._ranges(node, task)
         features = self._read(model.features, start, end)
-        fields = [field.name for field in package.signature.fields]
-        inputs, problems = package.signature.conform(
-            features.select(name for name in fields if name in features.columns), most=None
-        )
-        refused = _reasons(model, problems)
-        rows = pl.int_range(features.height, eager=True)
-        good = ~rows.is_in(list(refused))
-        broken = features.filter(~good).with_columns(
-            pl.Series(REASON, [refused[row] for row in rows.filter(~good)], pl.String)
-        )
-        predicted = package.predict(inputs.filter(good), checked=True)
-        frame = pl.concat([features.select(*model.key).filter(good), predicted], how="horizontal")
-        return Divided(
-            frame.with_columns(pl.lit(version, pl.Int64).alias("model_version")), broken.drop(WINDOW_START)
-        )
+        predicted, refused = predict(model, package, features)
+        broken = features.filter(pl.int_range(pl.len()).is_in(list(refused))).drop(WINDOW_START)
+        reasons = pl.Series(REASON, [refused[row] for row in sorted(refused)], pl.String)
+        return Divided(predicted, broken.with_columns(reasons))
+
+    def _after_decisions(self, node: Node, window: Window, rows: Divided) -> Divided:
+        """The rows after what was decided about those in quarantine."""
+        if not isinstance(node, Source | Table | Predictions):
+            return rows
+        rows = Divided(rows.good, identified(rows.broken, window.key))
+        if rows.broken.is_empty() or (node.name, window.epoch) not in self._decided:
+            return rows
+        decisions = self._decisions.of(node.name, window.epoch)
+        if not isinstance(node, Predictions):
+            return decided(rows, window.key, decisions, ByContract(node.contract))
+        name = node.model.name
+
+        def load(version: int | None) -> Package:
+            return self._package(name, version or self._registry.champion_at_most(name, window.epoch) or 0)
+
+        return decided(rows, window.key, decisions, ByModel(node.model, load))
 
     def _train(self, node: Model, task: Task, inputs: int) -> Made:
         from envol.training import train
@@ -287,23 +301,3 @@ class Worker:
                 "snapshot": snapshot,
             }
         return told
-
-
-def _reasons(model: Model, problems: Sequence[Problem]) -> dict[int, str]:
-    """By row why it cannot be predicted.
-
-    Raises:
-        DataError: when none can, as a column is missing or has another type.
-    """
-    from envol.registry import ALL_ROWS, described
-
-    if whole := [problem for problem in problems if problem.row == ALL_ROWS]:
-        raise DataError(
-            f"the model cannot read {model.features}: {described(whole)}",
-            remedy=f"train it again on the table as it is: envol run --node {model.name} --rerun",
-        )
-    reasons: dict[int, str] = {}
-    for problem in problems:
-        told = f"{problem.field}: {problem.problem}"
-        reasons[problem.row] = f"{reasons[problem.row]}, {told}" if problem.row in reasons else told
-    return reasons

@@ -119,7 +119,9 @@ def _whole(texts: pl.Series, dtype: pl.DataType) -> pl.Series:
     floats = texts.cast(pl.Float64, strict=False)
     exact = (floats == floats.round()) & (floats.abs() < _EXACT)
     from_floats = floats.set(~exact.fill_null(False), None).cast(dtype, strict=False)
-    return texts.cast(dtype, strict=False).zip_with(texts.cast(dtype, strict=False).is_not_null(), from_floats)
+    return texts.cast(dtype, strict=False).zip_with(
+        texts.cast(dtype, strict=False).is_not_null(), from_floats
+    )
 
 
 def _decimals(texts: pl.Series, dtype: pl.Decimal) -> pl.Series:
