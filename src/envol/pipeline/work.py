@@ -21,6 +21,7 @@ from envol.pipeline.quarantine.decisions import Decisions
 from envol.pipeline.quarantine.identity import identified
 from envol.pipeline.recent import Recent
 from envol.pipeline.records import Made, Records
+from envol.pipeline.schema_drift import SchemaDrift
 from envol.pipeline.versions import signed
 from envol.project.contracts import REASON, broken_rules
 from envol.project.fingerprint import digest
@@ -79,7 +80,9 @@ class Worker:
         self._packages: dict[str, Package] = {}
         self._decisions = Decisions(store.metadata, lease.check)
         self._decided = self._decisions.windows(plan.nodes)
-        self._quarantines = {table.name for table in store.lake.tables() if table.name.endswith(QUARANTINE)}
+        stored = store.lake.tables()
+        self._quarantines = {table.name for table in stored if table.name.endswith(QUARANTINE)}
+        self._drift = SchemaDrift(store.lake, store.metadata, stored, run, note, lease.check)
 
     def carry_out(self, task: Task, inputs: int) -> Made:
         """Make one slot; `inputs` is the hash of the versions it reads.
@@ -98,8 +101,9 @@ class Worker:
 
     def _make(self, node: Node, task: Task, inputs: int) -> Made:
         window = self._plan.schedule.window(node, task.index)
-        with ExitStack() as files:
+        with ExitStack() as files, self._drift.explaining(node, window) as see:
             rows = self._after_decisions(node, window, self._rows(node, task, window, files))
+            see(rows)
             good, broken = rows.good, rows.broken
             if good.is_empty() and broken.is_empty() and getattr(node, "empty", "allow") == "error":
                 raise DataError(

@@ -19,6 +19,14 @@ _BITS: dict[pl.DataType, int] = {
 }
 
 
+class ColumnsError(DataError):
+    """A table has not the columns of its contract; `found` are those that it has."""
+
+    def __init__(self, message: str, *, found: pl.Schema, remedy: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.found = found
+
+
 @dataclass(frozen=True)
 class Checked:
     """Rows that meet the contract, and those that do not with the rules they break in `broken_rule`."""
@@ -45,27 +53,31 @@ def check(frame: pl.DataFrame, contract: type[Any]) -> Checked:
         contract: a dataframely `Schema`.
 
     Raises:
-        DataError: a column is missing or has another dtype than the contract says.
+        ColumnsError: a column is missing or has another dtype than the contract says.
         ProjectError: a rule of the contract cannot be computed.
     """
     dtypes = {name: column.dtype for name, column in contract.columns().items()}
+    frame = frame.with_columns(
+        pl.col(name).cast(dtype)
+        for name, dtype in dtypes.items()
+        if name in frame.columns and _widens(frame.schema[name], dtype)
+    )
     missing = [name for name in dtypes if name not in frame.columns]
     if missing:
-        raise DataError(
+        raise ColumnsError(
             f"{_columns(missing)} of the contract {contract.__name__} missing; the function returned "
             + (", ".join(frame.columns) or "no columns"),
+            found=frame.schema,
             remedy="return that column, or take it out of the contract",
         )
-    frame = frame.with_columns(
-        pl.col(name).cast(dtype) for name, dtype in dtypes.items() if _widens(frame.schema[name], dtype)
-    )
     wrong = [
         name for name, column in contract.columns().items() if not column.validate_dtype(frame.schema[name])
     ]
     if wrong:
         told = "; ".join(f"{name} is {frame.schema[name]}, not {dtypes[name]}" for name in wrong)
-        raise DataError(
+        raise ColumnsError(
             f"wrong dtype for the contract {contract.__name__}: {told}",
+            found=frame.schema,
             remedy=f"cast it in the function, for example pl.col({wrong[0]!r}).cast(pl.{dtypes[wrong[0]]})",
         )
     if frame.is_empty():

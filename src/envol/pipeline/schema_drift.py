@@ -1,0 +1,283 @@
+"""Drift of a table's schema: columns that came, went, changed their dtype or became empty, and since when."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+
+from envol.errors import DataError, UserError
+from envol.project.contracts import ColumnsError
+from envol.project.nodes import Node, Source, Table
+from envol.storage import Metadata, TableInfo, described, read_back_as, tables
+
+if TYPE_CHECKING:
+    from envol.pipeline.batches import Divided
+    from envol.project.windows import Window
+    from envol.storage import Lake
+
+ALL_NULL = "all null"
+"""How a column is called that has a dtype, but no value in a window."""
+ENOUGH_ROWS = 20
+"""In a window with fewer rows a column without a value says nothing."""
+MANY = 2
+"""A column that came or went so often is not worth telling any more."""
+Columns = dict[str, tuple[str | None, str | None]]
+_change = tables.schema_change.c
+
+
+@dataclass
+class Change:
+    """What changed with a window: by column its dtype before and after, None where there is no column."""
+
+    node: str
+    window_start: int
+    columns: Columns
+    run: str = ""
+    at: float = 0.0
+
+
+class SchemaDrift:
+    """Compares the windows that a run makes with what their tables were like.
+
+    Nothing is asked of the lake for it: its tables are known at the start, the changes from the records. What
+    was before is told by the order of the windows, not by that in which they are made.
+
+    Args:
+        stored: the lake's tables at the start of the run.
+        note: takes a text about each change.
+        fence: raises, inside the transaction that is about to write, when this process no longer may.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        metadata: Metadata,
+        stored: Sequence[TableInfo],
+        run: str,
+        note: Callable[[str], None],
+        fence: Callable[[Connection], None],
+    ) -> None:
+        self._lake, self._metadata, self._run, self._note, self._fence = lake, metadata, run, note, fence
+        self._lock = threading.Lock()
+        self._stored = {info.name: _without_start(info.columns) for info in stored}
+        self._changes: dict[str, list[Change]] = {}
+        for change in changes(metadata):
+            self._changes.setdefault(change.node, []).append(change)
+        self._never_filled: set[tuple[str, str]] = set()
+
+    @contextmanager
+    def explaining(self, node: Node, window: Window) -> Iterator[Callable[[Divided], None]]:
+        """Gives what takes note of the window's rows; adds what changed to errors about their columns."""
+        seen: dict[str, str | None] = {}
+
+        def see(rows: Divided) -> None:
+            if isinstance(node, Source | Table) and rows.good.height + rows.broken.height:
+                seen.update(_dtypes(rows.good.schema))
+                self._see(node.name, window, dict(seen), _without_values(rows))
+
+        try:
+            yield see
+        except DataError as error:
+            if isinstance(error, ColumnsError):
+                seen = _dtypes(error.found)
+                self._see(node.name, window, seen, set())
+            if node.name in self._stored:
+                columns = self._difference(node.name, window.epoch, seen)
+            else:
+                columns = _against(node, seen)
+            if columns and (isinstance(error, ColumnsError) or any(a and b for a, b in columns.values())):
+                error.message += f"; compared with before: {', '.join(lines(columns))}"
+            raise
+
+    def _see(self, node: str, window: Window, found: dict[str, str | None], empty: set[str]) -> None:
+        with self._lock:
+            if node not in self._stored:
+                self._stored[node] = {name: dtype for name, dtype in found.items() if dtype is not None}
+                return
+            columns: Columns = {}
+            for name in sorted({*self._columns(node), *found}):
+                before = self._before(node, name, window.epoch)
+                after = self._state(node, name, before, found, name in empty)
+                if before != after and not self._known(node, name, (before, after)):
+                    columns[name] = (before, after)
+            columns = self._without_later(node, window.epoch, columns)
+            if columns:
+                change = Change(node, window.epoch, columns, self._run, time.time())
+                self._record(change)
+                told = "".join(f"\n  {line}" for line in lines(columns))
+                self._note(f"{node} {window.key}: the schema has changed{told}")
+
+    def _state(
+        self, node: str, name: str, before: str | None, found: Mapping[str, str | None], empty: bool
+    ) -> str | None:
+        """What a column is in this window: its dtype, ALL_NULL, or None where there is none."""
+        if name not in found:
+            return None
+        dtype = found[name] or self._dtype(node, name)
+        if not empty:
+            return before if found[name] is None else dtype
+        if dtype != self._dtype(node, name) or before is None:
+            return dtype
+        return ALL_NULL if self._was_filled(node, name) else before
+
+    def _before(self, node: str, name: str, start: int) -> str | None:
+        """What the column is in the windows up to this one, as far as known."""
+        events = [one for one in self._changes.get(node, ()) if name in one.columns]
+        events.sort(key=lambda one: one.window_start)
+        earlier = [one for one in events if one.window_start <= start]
+        if earlier:
+            return earlier[-1].columns[name][1]
+        return events[0].columns[name][0] if events else self._stored[node].get(name)
+
+    def _without_later(self, node: str, start: int, columns: Columns) -> Columns:
+        """The changes less those that a later window has told already, as it was made first."""
+        left = dict(columns)
+        for change in self._changes.get(node, ()):
+            told = {name: pair for name, pair in change.columns.items() if columns.get(name) == pair}
+            if change.window_start <= start or not told:
+                continue
+            left = {name: pair for name, pair in left.items() if name not in told}
+            if told == change.columns:
+                self._put_earlier(change, start)
+        return left
+
+    def _known(self, node: str, name: str, pair: tuple[str | None, str | None]) -> bool:
+        """Whether the column is known to come and go, or to have values in some windows only."""
+        before = sum(one.columns.get(name) == pair for one in self._changes.get(node, ()))
+        return before >= (1 if ALL_NULL in pair else MANY if None in pair else before + 1)
+
+    def _was_filled(self, node: str, name: str) -> bool:
+        if (node, name) in self._never_filled:
+            return False
+        table, column = (part.replace('"', '""') for part in (node, name))
+        try:
+            filled = self._lake.sql(f'SELECT 1 FROM "{table}" WHERE "{column}" IS NOT NULL LIMIT 1').height
+        except UserError:  # the first window with the column is not committed yet
+            filled = 0
+        if not filled:
+            self._never_filled.add((node, name))
+        return bool(filled)
+
+    def _difference(self, node: str, start: int, found: Mapping[str, str | None]) -> Columns:
+        """How columns differ from those of the table as it is stored."""
+        stored = self._stored[node]
+        gone = {name for name in stored if self._before(node, name, start) is None}
+        there = {name: dtype for name, dtype in stored.items() if name in found or name not in gone}
+        return _differences(there, found)
+
+    def _columns(self, node: str) -> set[str]:
+        return {*self._stored[node], *(name for one in self._changes.get(node, ()) for name in one.columns)}
+
+    def _dtype(self, node: str, name: str) -> str | None:
+        """The dtype of a column, whether it has values or not; None where it was never seen."""
+        told = [one.columns[name] for one in self._changes.get(node, ()) if name in one.columns]
+        dtypes = [
+            dtype for pair in reversed(told) for dtype in reversed(pair) if dtype not in (None, ALL_NULL)
+        ]
+        return self._stored[node].get(name) or next(iter(dtypes), None)
+
+    def _record(self, change: Change) -> None:
+        row = vars(change) | {"columns": json.dumps(change.columns)}
+
+        def work(connection: Connection) -> None:
+            self._fence(connection)
+            connection.execute(delete(tables.schema_change).where(*_same(change)))
+            connection.execute(insert(tables.schema_change).values(row))
+
+        self._metadata.write(work)
+        self._changes.setdefault(change.node, []).append(change)
+
+    def _put_earlier(self, change: Change, start: int) -> None:
+        def work(connection: Connection) -> None:
+            self._fence(connection)
+            connection.execute(
+                update(tables.schema_change)
+                .where(*_same(change), _change.window_start > start)
+                .values(window_start=start)
+            )
+
+        self._metadata.write(work)
+        change.window_start = start
+
+
+def changes(metadata: Metadata, node: str | None = None, limit: int | None = None) -> list[Change]:
+    """The recorded changes, the newest last; of one node, and the newest so many, if asked for."""
+    query = select(tables.schema_change).order_by(_change.id.desc()).limit(limit)
+    if node is not None:
+        query = query.where(_change.node == node)
+    rows = metadata.read(lambda connection: connection.execute(query).mappings().all())
+    return [
+        Change(
+            row["node"],
+            int(row["window_start"]),
+            {name: (before, after) for name, (before, after) in json.loads(row["columns"]).items()},
+            row["run"],
+            row["at"],
+        )
+        for row in reversed(rows)
+    ]
+
+
+def lines(columns: Columns) -> list[str]:
+    """The changes as a diff: "+ tail_number String", "- delay Int64", "~ distance Int64 -> Float64"."""
+    told = []
+    for name, (before, after) in columns.items():
+        if before is None:
+            told.append(f"+ {name} {after}")
+        elif after is None:
+            told.append(f"- {name} {before}")
+        else:
+            told.append(f"~ {name} {before} -> {after}")
+    return told
+
+
+def _against(node: Node, found: Mapping[str, str | None]) -> Columns:
+    """How columns differ from those of the contract."""
+    if node.contract is None:
+        return {}
+    contract = _dtypes({name: column.dtype for name, column in node.contract.columns().items()})
+    return _differences({name: dtype for name, dtype in contract.items() if dtype}, found)
+
+
+def _differences(before: Mapping[str, str], found: Mapping[str, str | None]) -> Columns:
+    columns: Columns = {}
+    for name in [*before, *(one for one in found if one not in before)]:
+        now = found[name] or before.get(name) if name in found else None
+        if before.get(name) != now:
+            columns[name] = (before.get(name), now)
+    return columns
+
+
+def _dtypes(schema: Mapping[str, pl.DataType]) -> dict[str, str | None]:
+    """Dtypes as the lake keeps and calls them; None where all values are missing and there is none."""
+    told = {name: described(read_back_as(dtype)) for name, dtype in schema.items()}
+    return {name: None if "Null" in text else text for name, text in told.items()}
+
+
+def _without_values(rows: Divided) -> set[str]:
+    """The columns without any value, where there are rows enough for that to mean something."""
+    good = rows.good
+    if good.height + rows.broken.height < ENOUGH_ROWS or not isinstance(good, pl.DataFrame):
+        return set()
+    parts = [part for part in (good, rows.broken) if part.height]
+    return {
+        name
+        for name in good.columns
+        if all(part[name].null_count() == part.height for part in parts if name in part.columns)
+    }
+
+
+def _without_start(columns: Mapping[str, str]) -> dict[str, str]:
+    return {name: dtype for name, dtype in columns.items() if name != "window_start"}
+
+
+def _same(change: Change) -> tuple[ColumnElement[bool], ...]:
+    return (_change.node == change.node, _change.run == change.run, _change.at == change.at)
