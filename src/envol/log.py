@@ -52,7 +52,7 @@ class Lines(logging.Formatter):
 
     def __init__(self, part: str, style: Style, *, colours: bool = False) -> None:
         super().__init__()
-        self._part, self._style, self._colours = part, style, colours
+        self._part, self._as, self._colours = part, style, colours
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line, an exception below its message."""
@@ -68,7 +68,7 @@ class Lines(logging.Formatter):
             "message": message,
             **getattr(record, "envol_fields", {}),
         }
-        return as_json(line) if self._style == "json" else as_text(line, colours=self._colours)
+        return as_json(line) if self._as == "json" else as_text(line, colours=self._colours)
 
 
 def log_lines(part: str, style: Style, stream: TextIO | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from envol.cli import check, data, models, new, plan, run, runs, serve, status
+from envol.cli import check, conductor, data, models, new, pause, plan, run, runs, serve, status, up
 from envol.errors import EnvolError
 
 INTERRUPTED = 130
@@ -75,6 +75,28 @@ app.command(
         "envol run --json > result.json          progress goes to stderr",
     ),
 )(run.run)
+app.command(
+    "up",
+    epilog=_examples(
+        "envol up                    conductor and service, until Ctrl-C",
+        "envol up --port 8001 --log json > up.log",
+        "envol up --no-serve",
+    ),
+)(up.up)
+app.command("conductor", epilog=_examples("envol conductor", "envol conductor --log json"))(
+    conductor.conductor
+)
+app.command("pause", epilog=_examples("envol pause", 'envol pause --reason "the database is being moved"'))(
+    pause.pause
+)
+app.command("resume", epilog=_examples("envol resume"))(pause.resume)
+app.command("wake", epilog=_examples("envol wake     the server that failed is back"))(pause.wake)
+app.command("retrain", epilog=_examples('envol retrain delay_risk --reason "the mix of carriers changed"'))(
+    pause.retrain
+)
+app.command("cancel", epilog=_examples("envol cancel     the active run", "envol cancel 20240105T0300"))(
+    pause.cancel
+)
 app.command("status", epilog=_examples("envol status", "envol status --json"))(status.status)
 app.command(
     "runs",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from envol.cli.options import JsonOption, ProjectOption, opened
+from envol.cli.options import ByOption, JsonOption, ProjectOption, ReasonOption, opened, said, who
 from envol.cli.output import NARROW, console, metric, moment, print_apart, print_json, table
 
 if TYPE_CHECKING:
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from envol.storage import Store
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
-ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.", show_default=False)]
-ByOption = Annotated[
-    str | None,
-    typer.Option("--by", metavar="NAME", help="Who decided it; the system's user when left out."),
-]
 
 
 def models(
@@ -68,7 +63,7 @@ def promote(
     Running services follow within a second or two; the change and its reason go on record.
     """
     with opened(project) as (_, store):
-        change = _registry(store).promote(model, version, alias=alias, by=_who(by), reason=_said(reason))
+        change = _registry(store).promote(model, version, alias=alias, by=who(by), reason=said(reason))
         _print_change(change, json)
 
 
@@ -81,7 +76,7 @@ def rollback(
 ) -> None:
     """Make the champion before this one the champion again."""
     with opened(project) as (_, store):
-        change = _registry(store).rollback(model, by=_who(by), reason=_said(reason))
+        change = _registry(store).rollback(model, by=who(by), reason=said(reason))
         _print_change(change, json)
 
 
@@ -112,27 +107,6 @@ def _registry(store: Store) -> Registry:
 
 def _newest(registry: Registry, name: str) -> int:
     return registry.versions(name)[-1].version
-
-
-def _who(by: str | None) -> str:
-    import getpass
-
-    from envol.errors import UserError
-
-    if by is not None:
-        return by
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        raise UserError("the system has no name for this user", remedy="say who decides: --by NAME") from None
-
-
-def _said(reason: str) -> str:
-    from envol.errors import UserError
-
-    if not reason.strip():
-        raise UserError("the reason is empty", remedy='say why: --reason "better in every month"')
-    return reason.strip()
 
 
 def _show_versions(versions: list[Version], zone: tzinfo, json: bool) -> None:

@@ -35,6 +35,12 @@ NodesOption = Annotated[
     ),
 ]
 
+ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.", show_default=False)]
+ByOption = Annotated[
+    str | None,
+    typer.Option("--by", metavar="NAME", help="Who decided it; the system's user when left out."),
+]
+
 
 @contextmanager
 def opened(path: Path | None) -> Iterator[tuple[Project, Store]]:
@@ -45,3 +51,26 @@ def opened(path: Path | None) -> Iterator[tuple[Project, Store]]:
     project = load_project(path)
     with Store.of(project) as store:
         yield project, store
+
+
+def who(by: str | None) -> str:
+    """Who decides something: the one named, or the system's user."""
+    import getpass
+
+    from envol.errors import UserError
+
+    if by is not None:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise UserError("the system has no name for this user", remedy="say who decides: --by NAME") from None
+
+
+def said(reason: str) -> str:
+    """The reason that was given, which must not be empty."""
+    from envol.errors import UserError
+
+    if not reason.strip():
+        raise UserError("the reason is empty", remedy='say why: --reason "better in every month"')
+    return reason.strip()

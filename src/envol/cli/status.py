@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from envol.cli.options import JsonOption, ProjectOption, opened
@@ -31,17 +32,18 @@ LAST_RUNS = 3
 
 
 def status(project: ProjectOption = None, json: JsonOption = False) -> None:
-    """Show how everything stands: last runs, tables, models."""
+    """Show how everything stands: conductor, last runs, tables, models."""
     from envol.pipeline import make_plan
-    from envol.project.clock import SystemClock
+    from envol.project.clock import the_clock
 
     with opened(project) as (found, store):
-        made = make_plan(found, store, SystemClock())
+        made = make_plan(found, store, the_clock())
         told: dict[str, Any] = {
             "project": found.name,
             "root": str(found.root),
             "to_do": len(made),
             "blocked": sum(node.obstacles().total() for node in made.nodes.values()),
+            "conductor": _conductor(found, store, made),
             "runs": _runs(store),
             "tables": _tables(store, made),
             "models": _models(found, store),
@@ -50,6 +52,28 @@ def status(project: ProjectOption = None, json: JsonOption = False) -> None:
             print_json(told)
         else:
             _print(console(), found, told)
+
+
+def _conductor(project: Project, store: Store, made: Plan) -> dict[str, Any]:
+    """Who keeps the project up to date, whether that is paused, and what falls due next."""
+    from dataclasses import asdict
+
+    from envol.pipeline import Control, conductors, next_of_all
+    from envol.project.clock import the_clock
+
+    working = conductors(store.metadata)
+    paused = Control(store.metadata, the_clock()).wishes().paused
+    following = next_of_all(project, made)
+    return {
+        "active": working.active and _with_instant(asdict(working.active), "since"),
+        "standby": [_with_instant(asdict(one), "since") for one in working.waiting],
+        "paused": paused and _with_instant(asdict(paused), "at"),
+        "next": following and {"node": following[0], "window": following[1].key, "due_at": following[1].at},
+    }
+
+
+def _with_instant(told: dict[str, Any], name: str) -> dict[str, Any]:
+    return {**told, name: datetime.fromtimestamp(told[name], UTC)}
 
 
 def _runs(store: Store) -> list[dict[str, Any]]:
@@ -150,6 +174,7 @@ def _print(out: Console, project: Project, told: dict[str, Any]) -> None:
             (project.name, "bold"), f"  from {project.config.project.start}{end}, {project.calendar.name}"
         )
     ]
+    parts.append(_conductor_lines(project, told["conductor"]))
     if told["runs"]:
         parts.append(_run_rows(project, told["runs"], wide=wide))
     parts.append(_table_rows(told["tables"]))
@@ -165,8 +190,28 @@ def _next(told: dict[str, Any]) -> str:
     if told["runs"][0]["state"] == "failed":
         return f"The last run failed: envol runs {told['runs'][0]['run']} --failed"
     if told["to_do"]:
-        return f"{count(told['to_do'], 'task')} to do: envol run"
+        at_it = told["conductor"]["active"] and not told["conductor"]["paused"]
+        return f"{count(told['to_do'], 'task')} to do{'' if at_it else ': envol run'}"
     return "Everything that can be made is up to date."
+
+
+def _conductor_lines(project: Project, told: dict[str, Any]) -> str:
+    zone = project.calendar.zone
+
+    def at(one: dict[str, Any]) -> str:
+        return f"process {one['pid']} on {one['host']}, since {moment(one['since'], zone)}"
+
+    lines = [f"conductor: {at(told['active'])}" if told["active"] else "conductor: none is active"]
+    lines += [f"standby: {at(one)}" for one in told["standby"]]
+    if paused := told["paused"]:
+        why = f": {paused['reason']}" if paused["reason"] else ""
+        lines.append(
+            f"paused by {paused['by']} at {moment(paused['at'], zone)}{why}; go on with: envol resume"
+        )
+    if following := told["next"]:
+        due = moment(following["due_at"], zone)
+        lines.append(f"next due: {following['node']} {following['window']}, at {due}")
+    return "\n".join(lines)
 
 
 def _run_rows(project: Project, runs: list[dict[str, Any]], *, wide: bool) -> Table:
@@ -204,7 +249,7 @@ def _model_rows(project: Project, models: list[dict[str, Any]], *, wide: bool) -
     rows = table("model", "champion", "cutoff", "backtest", "baseline", "live", spare=("baseline", "cutoff"))
     for one in models:
         if not one["versions"]:
-            rows.add_row(one["model"], "not trained")
+            rows.add_row(one["model"], "not trained", "", "", "", "")
             continue
         live = metric(one["live"], interval=wide)
         rows.add_row(

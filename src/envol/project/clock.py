@@ -42,8 +42,8 @@ class FileClock:
     """A clock that stands at the instant that a file tells: many processes go by it.
 
     Args:
-        path: a file with an ISO instant and its offset, such as "2024-01-11T00:00:00+00:00"; to set the clock,
-            replace the file as a whole.
+        path: a file with an ISO instant and its offset, such as "2024-01-11T00:00:00+00:00"; it is replaced
+            as a whole to set the clock.
     """
 
     def __init__(self, path: Path) -> None:

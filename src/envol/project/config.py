@@ -59,6 +59,12 @@ class RunSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     workers: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+class ConductorSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """[conductor]: how many seconds running tasks have to end when it is stopped, before they are killed."""
+
+    stop_timeout: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+
+
 class ServeSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """[serve]: where the prediction service listens, and its limits.
 
@@ -83,6 +89,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     project: ProjectSection
     storage: StorageSection = StorageSection()
     run: RunSection = RunSection()
+    conductor: ConductorSection = ConductorSection()
     serve: ServeSection = ServeSection()
     resources: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
     parameters: dict[str, Any] = {}

@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 from envol.errors import EnvolError
+from envol.family import end_with_supervisor
+from envol.log import log_lines
 from envol.project import load_project
 from envol.serving.server import serve
 from envol.storage import PATIENCE, Store
+
+logger = logging.getLogger("envol.serving")
 
 
 def main() -> int:
@@ -20,9 +24,10 @@ def main() -> int:
     parser.add_argument("--host", help="address to listen at")
     parser.add_argument("--port", type=int, help="port to listen at; 0 takes a free one")
     parser.add_argument("--ready-file", type=Path, help="gets the address and the process id as JSON")
+    parser.add_argument("--log", choices=["pretty", "json"], default="pretty", help="how log lines look")
     given = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("envol").setLevel(logging.INFO)  # of other libraries only warnings
+    end_with_supervisor()
+    log_lines("service", given.log)
     try:
         project = load_project(given.project)
         with Store.of(project, patience=PATIENCE) as store:
@@ -32,10 +37,10 @@ def main() -> int:
                 given.host,
                 given.port,
                 ready_file=given.ready_file,
-                announce=lambda line: print(line, flush=True),
+                announce=logger.info,
             )
     except EnvolError as error:
-        print(f"error: {error}", file=sys.stderr)
+        logger.error("%s", error)
         return error.exit_code
     return 0
 
