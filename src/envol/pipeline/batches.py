@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from envol.errors import DataError
@@ -77,8 +78,12 @@ def _refuse_repeated(rows: Spool, contract: type[Any]) -> None:
     key = contract.primary_key()
     if not key:
         return
-    hashes = pl.concat([frame.select(key).hash_rows(seed=0) for frame in rows.frames()])
-    repeated = rows.height - hashes.n_unique()
+    hashes, filled = np.empty(rows.height, np.uint64), 0
+    for frame in rows.frames():
+        hashes[filled : filled + frame.height] = frame.select(key).hash_rows(seed=0)
+        filled += frame.height
+    hashes.sort()
+    repeated = int(np.count_nonzero(hashes[1:] == hashes[:-1]))
     if repeated:
         raise DataError(
             f"{repeated:,} of {rows.height:,} rows repeat the primary key {', '.join(key)}",

@@ -34,10 +34,6 @@ class Known:
             self._columns[table] = found
         return found
 
-    def changed(self, table: str) -> None:
-        """Forget a table's columns, as the transaction may have added some."""
-        self._columns.pop(table, None)
-
     def may_hold(self, cursor: Cursor, table: str, window: Window) -> bool:
         """Whether the table can hold rows of the window: not one after all that were ever written."""
         newest = self._newest.get(table) or catalog.newest_window(cursor, table)

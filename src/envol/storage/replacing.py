@@ -38,6 +38,10 @@ class Incoming:
         )
         self._found = Stored({}, {})
 
+    @property
+    def height(self) -> int:
+        return self.frame.height
+
     def conform(self, found: Stored) -> None:
         """Take over the table's dtypes where a column holds only missing values.
 
@@ -69,7 +73,7 @@ class Incoming:
 
 
 class IncomingSpool:
-    """The same for rows that come in batches.
+    """The same for rows that come in batches; `frame` has their columns, and no row.
 
     Args:
         name: the table's.
@@ -79,6 +83,31 @@ class IncomingSpool:
     def __init__(self, name: str, spool: Spool) -> None:
         self.name = name
         self.spool = spool
+        self.frame = pl.DataFrame(schema=spool.schema).drop(WINDOW_START, strict=False)
+        self._found = Stored({}, {})
+
+    @property
+    def height(self) -> int:
+        return self.spool.height
+
+    def conform(self, found: Stored) -> None:
+        """As `Incoming.conform`."""
+        self.frame = _conformed(self.name, self.frame, found)
+        self._found = found
+
+    def to_arrow(self) -> pa.RecordBatchReader:
+        """The rows as they are written, a batch at a time."""
+        import pyarrow as pa
+
+        schema = _arrow(self.name, self.frame).schema
+        batches = (
+            batch for frame in self.spool.frames() for batch in self._written(frame).cast(schema).to_batches()
+        )
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def _written(self, frame: pl.DataFrame) -> pa.Table:
+        whole = frame.drop(WINDOW_START, strict=False).cast(dict(self.frame.schema))
+        return _arrow(self.name, _conformed(self.name, whole, self._found))
 
 
 def replace_rows(cursor: Cursor, rows: Incoming | IncomingSpool, window: Window, known: Known) -> None:
@@ -90,15 +119,6 @@ def replace_rows(cursor: Cursor, rows: Incoming | IncomingSpool, window: Window,
     Raises:
         DataError: when a column's dtype is not that of the table's, or cannot be kept at all.
     """
-    if isinstance(rows, Incoming):
-        _replace(cursor, rows, window, known, first=True)
-        return
-    for number, frame in enumerate(rows.spool.frames()):
-        _replace(cursor, Incoming(rows.name, frame), window, known, first=number == 0)
-        known.changed(rows.name)
-
-
-def _replace(cursor: Cursor, rows: Incoming, window: Window, known: Known, *, first: bool) -> None:
     table = rows.name
     found = known.columns(cursor, table)
     _check_names(table, rows.frame, found)
@@ -108,13 +128,13 @@ def _replace(cursor: Cursor, rows: Incoming, window: Window, known: Known, *, fi
         found = Stored({}, {})
     rows.conform(found)
     _add_columns(cursor, table, rows.frame, found)
-    if first and not new and known.may_hold(cursor, table, window):
+    if not new and known.may_hold(cursor, table, window):
         cursor.execute(
             f"DELETE FROM {table_sql(table)}"
             f" WHERE {quoted(WINDOW_START)} >= ? AND {quoted(WINDOW_START)} < ?",
             [window.start, window.end],
         )
-    if rows.frame.height:
+    if rows.height:
         _insert(cursor, rows, window)
         known.written(table, window)
 
@@ -188,7 +208,7 @@ def _add_columns(cursor: Cursor, table: str, frame: pl.DataFrame, found: Stored)
             cursor.execute(f"COMMENT ON COLUMN {place} IS {literal(column.note)}")
 
 
-def _insert(cursor: Cursor, rows: Incoming, window: Window) -> None:
+def _insert(cursor: Cursor, rows: Incoming | IncomingSpool, window: Window) -> None:
     names = ", ".join(quoted(name) for name in [*rows.frame.columns, WINDOW_START])
     casts = [f"CAST({quoted(series.name)} AS {kept(series.dtype).sql})" for series in rows.frame]
     values = ", ".join([*casts, "?"])

@@ -61,7 +61,7 @@ class Spool:
     def frames(self) -> Iterator[pl.DataFrame]:
         """The batches, each with all columns; at least one, if an empty one."""
         for frame in self._frames or [pl.DataFrame(schema=self.schema)]:
-            whole = pl.read_ipc(frame, memory_map=False) if isinstance(frame, Path) else frame
+            whole = pl.read_ipc(frame) if isinstance(frame, Path) else frame
             given = [self._column(whole, name, dtype) for name, dtype in self.schema.items()]
             yield pl.DataFrame(given)
 
