@@ -117,6 +117,7 @@ def carry_out(
     workers: int | None = None,
     observer: Observer | None = None,
     stop: threading.Event | None = None,
+    isolate_all: bool = False,
 ) -> RunResult:
     """Make everything that a plan holds, as the only run on the project.
 
@@ -126,6 +127,7 @@ def carry_out(
         backfill: id of the backfill whose windows are made.
         newest_first: begin with the newest windows.
         stop: once set, running tasks end and no other begins.
+        isolate_all: carry out every task in a process of its own, after one has brought down a run.
 
     Raises:
         As `run`.
@@ -143,7 +145,7 @@ def carry_out(
         order = Order(made, newest_first=newest_first)
         one = _Run(project, store, clock, made, order, lease, workers, observer, stop)
         cancelled.stop = lease.on_lost = one.stop
-        return one.carry_out(kind, backfill, cancelled)
+        return one.carry_out(kind, backfill, cancelled, isolate_all=isolate_all)
 
 
 class Cancelling:
@@ -191,8 +193,11 @@ class _Run:
         """Let running tasks end, and begin no other."""
         self._stop.set()
 
-    def carry_out(self, kind: str, backfill: str | None, cancelled: Cancelling) -> RunResult:
+    def carry_out(
+        self, kind: str, backfill: str | None, cancelled: Cancelling, *, isolate_all: bool
+    ) -> RunResult:
         from envol.pipeline.attempt import Attempts
+        from envol.pipeline.isolation import Isolation
         from envol.pipeline.work import Worker
         from envol.registry import Registry
 
@@ -203,20 +208,23 @@ class _Run:
         run_id = self._records.start_run(kind, len(self._plan), revision, now, backfill=backfill)
         self._result.run = cancelled.run = run_id
         slots = threading.Semaphore(self._workers)
-        worker = Worker(
-            self._project,
-            self._store,
-            Registry(self._store, self._clock),
-            self._plan,
-            run_id,
-            self._lease,
-            self._define(revision),
-            self._note,
-            slots,
-        )
+        definitions = self._define(revision)
         if self._observer:
             self._observer.started(run_id, self._plan)
-        with self._interruptible(), divided_output():
+        with self._interruptible(), divided_output(), Isolation(self._project) as isolation:
+            worker = Worker(
+                self._project,
+                self._store,
+                Registry(self._store, self._clock),
+                self._plan,
+                run_id,
+                self._lease,
+                isolation,
+                definitions,
+                self._note,
+                slots,
+                isolate_all=isolate_all,
+            )
             self._work_off(Attempts(self._plan, worker, slots, self._stop))
         result = self._result
         result.seconds = time.monotonic() - began

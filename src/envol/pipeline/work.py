@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -30,6 +31,7 @@ from envol.project.nodes import Model, Node, Outcomes, Predictions, Source, Tabl
 from envol.project.windows import Window
 
 if TYPE_CHECKING:
+    from envol.pipeline.isolation import Isolation
     from envol.project import Project
     from envol.registry import Package, Registry
     from envol.storage import Spool, Store
@@ -48,6 +50,7 @@ class Worker:
     Args:
         run: id of the run, for the records of what is made.
         lease: what entitles the run to commit.
+        isolation: carries out the tasks that need a process of their own; all of them if `isolate_all`.
         definitions: id by node of the definition that it is made with.
         note: takes short lines about the progress of long work.
         slots: held by the caller for each task; given up while a task waits for the lake.
@@ -61,9 +64,12 @@ class Worker:
         plan: Plan,
         run: str,
         lease: Lease,
+        isolation: Isolation,
         definitions: Mapping[str, int],
         note: Callable[[str], None],
         slots: threading.Semaphore,
+        *,
+        isolate_all: bool = False,
     ) -> None:
         self._project = project
         self._store = store
@@ -71,6 +77,7 @@ class Worker:
         self._plan = plan
         self._run = run
         self._lease = lease
+        self._isolation, self._isolate_all = isolation, isolate_all
         self._definitions = definitions
         self._records = Records(store.metadata)
         self._note = note
@@ -138,10 +145,8 @@ class Worker:
     def _call(self, node: Node, task: Task, window: Window) -> pl.DataFrame | Iterator[pl.DataFrame]:
         frames = {name: self._read(name, start, end) for name, start, end in self._ranges(node, task)}
         result: pl.DataFrame | Iterator[pl.DataFrame]
-        if node.needs_process:
-            from envol.pipeline.isolation import compute_apart
-
-            result = compute_apart(self._project, node, frames, window)
+        if self._isolated(node):
+            result = self._isolation.compute(node, frames, window)
         else:
             result = compute(node, frames, window, self._project.parameters[node.name].values)
         if not isinstance(result, pl.DataFrame):
@@ -188,29 +193,27 @@ class Worker:
         lineage = self._lineage(node, task)
         cutoff = self._plan.schedule.local(int(self._plan.nodes[node.name].slots.keys[task.index]))
         features, labels = (self._read(name, a, b) for name, a, b in self._ranges(node, task))
-        if node.needs_process:
-            from envol.pipeline.isolation import train_apart
-
-            trained = train_apart(self._project, node, features, labels, cutoff)
+        note = partial(self._note_of, node)
+        if self._isolated(node):
+            trained = self._isolation.train(node, features, labels, cutoff, note)
         else:
             parameters = self._project.parameters[node.name].values
-            trained = train(
-                node,
-                features,
-                labels,
-                cutoff=cutoff,
-                parameters=parameters,
-                progress=lambda text: self._note(f"{node.name}: {text}"),
-            )
+            trained = train(node, features, labels, cutoff=cutoff, parameters=parameters, progress=note)
         self._lease.confirm()
         version = self._registry.register(
             trained, fingerprint=self._fingerprint(node, inputs), lineage=lineage, run=self._run
         )
-        self._note(f"{node.name}: registered as version {version.version}")
+        note(f"registered as version {version.version}")
         if node.promote == "auto" and trained.backtest.beats_baseline:
             reason = f"promote=auto: {trained.backtest.verdict}"
             self._registry.accept(version, by="envol", reason=reason)
         return self._made(node, inputs, trained.X.height, signed(version.digest))
+
+    def _note_of(self, node: Node, text: str) -> None:
+        self._note(f"{node.name}: {text}")
+
+    def _isolated(self, node: Node) -> bool:
+        return self._isolate_all or node.needs_process
 
     def _made(self, node: Node, inputs: int, rows: int, version: int, quarantined: int = 0) -> Made:
         return Made(rows, quarantined, self._definitions[node.name], inputs, version, None)

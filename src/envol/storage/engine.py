@@ -271,6 +271,7 @@ def _instance(extensions: list[str], folder: Path) -> Cursor:
             database.install_extension(extension)
             database.load_extension(extension)
     database.execute("SET GLOBAL TimeZone = 'UTC'")
+    database.execute("SET enable_progress_bar = false")  # it would stand among what scripts read
     return database
 
 

@@ -106,7 +106,7 @@ class IncomingSpool:
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def _written(self, frame: pl.DataFrame) -> pa.Table:
-        whole = frame.drop(WINDOW_START, strict=False).cast(dict(self.frame.schema))
+        whole = frame.drop(WINDOW_START, strict=False).cast(self.frame.schema)
         return _arrow(self.name, _conformed(self.name, whole, self._found))
 
 
