@@ -127,7 +127,7 @@ def test_without_a_schema_the_message_proposes_one(folder: Path) -> None:
         sources.files("a.jsonl").collect()
     proposed = str(caught.value).partition("schema=")[2]
     frame = sources.files("a.jsonl", schema=eval(proposed, {"pl": pl})).collect()
-    assert frame.row(0) == (1, datetime(2024, 1, 5, 10), ["a"], {"n": 1})
+    assert frame.row(0) == (1, datetime(2024, 1, 5, 10, tzinfo=UTC), ["a"], {"n": 1})
 
 
 def test_a_contract_is_a_schema(folder: Path) -> None:

@@ -18,7 +18,7 @@ from envol.sources.schema import arrow_schema, conformed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLOCK = 4 << 20  # bytes that are parsed at once
+BLOCK = 1 << 20  # bytes that are parsed at once
 _ROW = re.compile(r"(?:In CSV column #(\d+): )?(?:CSV parse error: )?Row #(\d+): (?:CSV conversion error )?")
 
 

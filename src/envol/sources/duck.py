@@ -105,7 +105,7 @@ def _opened(extension: str | None, extra: str) -> Iterator[duckdb.DuckDBPyConnec
     }
     connection = duckdb.connect(":memory:", config=settings)
     try:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         if extension is not None:
             package = Path(sysconfig.get_path("purelib")) / f"duckdb_extension_{extension}"
             file = package / "extensions" / f"v{duckdb.__version__}" / f"{extension}.duckdb_extension"

@@ -14,7 +14,7 @@ from envol.sources.schema import arrow_schema, conformed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLOCK = 4 << 20  # bytes that are parsed at once
+BLOCK = 1 << 20  # bytes that are parsed at once
 
 
 def read_json_lines(file: File, dtypes: pl.Schema) -> Iterator[pl.DataFrame]:
@@ -64,8 +64,10 @@ def typed(block: bytes, dtypes: pl.Schema, where: str, first: int = 1) -> pl.Dat
 
 
 def guess(block: bytes) -> pl.Schema:
-    """A schema for some lines of JSON."""
-    return pl.DataFrame(pl.from_arrow(_parsed(block, None))).schema
+    """A schema for some lines of JSON; times in UTC, which text with or without a zone is read as."""
+    found = pl.DataFrame(pl.from_arrow(_parsed(block, None))).schema
+    utc = pl.Datetime("us", "UTC")
+    return pl.Schema({name: utc if dtype == pl.Datetime else dtype for name, dtype in found.items()})
 
 
 def _parsed(block: bytes, dtypes: pl.Schema | None) -> pa.Table:

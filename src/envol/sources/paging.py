@@ -158,12 +158,11 @@ def records_of(body: Any, path: str) -> list[Any]:
     """
     for name in path.split(".") if path else ():
         if not isinstance(body, Mapping) or name not in body:
-            has = (
-                f"its keys are {', '.join(map(repr, body))}"
-                if isinstance(body, Mapping)
-                else "it has no keys"
+            keys = ", ".join(map(repr, body)) if isinstance(body, Mapping) else "none"
+            raise DataError(
+                f"the answer has no {path!r}; keys where {name!r} should be: {keys}",
+                remedy="say in `records` where in the answer the list is",
             )
-            raise DataError(f"the answer has no {path!r}: {has}", remedy="correct `records`")
         body = body[name]
     if body is None:
         return []

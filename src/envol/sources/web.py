@@ -192,12 +192,8 @@ def _answered(client: Any, request: Request, asked: _Asked, filler: Filler) -> A
             patience, attempts=asked.attempts, timeout=None, wait_initial=0.5, wait_max=30
         ):
             with attempt:
-                response = client.request(
-                    method,
-                    request.url,
-                    params=dict(request.params) or None,
-                    json=request.body,
-                )
+                url = httpx.URL(request.url).copy_merge_params(dict(request.params))
+                response = client.request(method, url, json=request.body)
                 response.raise_for_status()
     except httpx.HTTPStatusError as error:
         raise _refused(error.response, request, filler) from None
