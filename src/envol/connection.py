@@ -12,7 +12,7 @@ from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -20,9 +20,13 @@ from envol.errors import NotFoundError
 from envol.project import Project, load_project
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from envol.governance import Benefit
     from envol.monitoring import Performance
+    from envol.pipeline.lineage import Lineage, RowLineage
     from envol.registry import Package, Registry
+    from envol.serving import PredictionLineage
     from envol.storage import Lake, Store
 
 Instant = str | date | datetime
@@ -186,6 +190,56 @@ class Connection:
         from envol.governance import benefit_range
 
         return None if self._is_empty else benefit_range(self.project, self._store, value)
+
+    def lineage(
+        self, table: str, window: str | None = None, *, depth: int | None = None, every_window: bool = False
+    ) -> Lineage:
+        """What a window of a table was made from, down to the sources, with which code and by which run.
+
+            connection.lineage("delay_risk_predictions", "2013-07-04")
+
+        Args:
+            window: its key, or an instant that it holds; the newest when left out. For a model, the cutoff.
+            depth: how many levels of inputs to follow; all when left out.
+            every_window: list each window where several were read, instead of summing them up.
+
+        Raises:
+            NotFoundError: there is no such window.
+        """
+        from envol.pipeline.lineage import lineage
+
+        return lineage(self.project, self._store, table, window, depth=depth, every_window=every_window)
+
+    def row_lineage(
+        self, table: str, key: Mapping[str, Any], window: str | None = None, *, depth: int | None = None
+    ) -> RowLineage:
+        """The rows of a window with a key, what predicted them, and the rows that they were made from.
+
+            connection.row_lineage("delay_risk_predictions", {"flight_id": 123}, "2013-07-04")
+
+        Args:
+            key: a value by column; a table that has none of these columns is not followed.
+            window, depth: as of `lineage`; `depth` counts for what a model was fitted on.
+
+        Raises:
+            NotFoundError: there is no such window, column or row.
+        """
+        from envol.pipeline.lineage import row_lineage
+
+        return row_lineage(self.project, self._store, table, key, window, depth=depth)
+
+    def prediction_lineage(self, identity: str, *, depth: int | None = None) -> PredictionLineage:
+        """What an answer of the service was made from: the version of the model, and what that was fitted on.
+
+        Args:
+            identity: the id in the answer, and in `predictions`.
+
+        Raises:
+            NotFoundError: the log has no such prediction.
+        """
+        from envol.serving import prediction_lineage
+
+        return prediction_lineage(self.project, self._store, identity, depth=depth)
 
     def close(self) -> None:
         """Close what was opened; using the connection again opens it anew."""

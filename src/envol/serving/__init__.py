@@ -9,6 +9,7 @@ from envol.serving.predictions import Prediction, PredictionLog
 
 if TYPE_CHECKING:
     from envol.serving.app import App, create_app
+    from envol.serving.lineage import PredictionLineage, prediction_lineage
     from envol.serving.models import Champions, Served
     from envol.serving.process import ServerProcess
     from envol.serving.server import serve
@@ -17,19 +18,23 @@ __all__ = [
     "App",
     "Champions",
     "Prediction",
+    "PredictionLineage",
     "PredictionLog",
     "Served",
     "ServerProcess",
     "create_app",
+    "prediction_lineage",
     "serve",
 ]
 
 _LATER = {
     "App": "app",
     "Champions": "models",
+    "PredictionLineage": "lineage",
     "Served": "models",
     "ServerProcess": "process",
     "create_app": "app",
+    "prediction_lineage": "lineage",
     "serve": "server",
 }
 

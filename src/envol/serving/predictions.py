@@ -145,6 +145,12 @@ class PredictionLog:
         frame = pl.DataFrame(rows[::-1] if newest else rows, schema=schema, orient="row")
         return frame.with_columns(pl.col("at").cast(pl.Datetime("us", "UTC")))
 
+    def find(self, identity: str) -> Prediction | None:
+        """The prediction of an id; None when there is none."""
+        query = "SELECT id, at, model, version, input, output FROM prediction WHERE id = ?"
+        rows = self._select(query, [identity])
+        return Prediction(*rows[0]) if rows else None  # type: ignore[arg-type]
+
     def _select(self, query: str, values: list[str | int]) -> list[tuple[object, ...]]:
         if not self.path.exists():
             return []
