@@ -11,7 +11,22 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from envol.cli import check, conductor, data, models, new, pause, plan, run, runs, serve, status, up
+from envol.cli import (
+    check,
+    conductor,
+    data,
+    lineage,
+    models,
+    new,
+    pause,
+    plan,
+    quarantine,
+    run,
+    runs,
+    serve,
+    status,
+    up,
+)
 from envol.errors import EnvolError
 
 INTERRUPTED = 130
@@ -32,6 +47,18 @@ app = typer.Typer(
 def _examples(*lines: str) -> str:
     """An epilog that the help formatter leaves as it is."""
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+def _group(name: str, help: str) -> typer.Typer:
+    """A verb that has verbs of its own."""
+    group = typer.Typer(
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        subcommand_metavar="VERB ...",
+    )
+    app.add_typer(group, name=name, help=help)
+    return group
 
 
 def _print_version(wanted: bool) -> None:
@@ -134,7 +161,53 @@ app.command(
         'envol query "select window_start, count(*) as n from flights group by all order by all" --csv',
     ),
 )(data.query)
+app.command(
+    "lineage",
+    epilog=_examples(
+        "envol lineage delay_risk_predictions --window 2013-07-04",
+        "envol lineage delay_risk_predictions --window 2013-07-04 --key flight_id=123",
+        "envol lineage delay_risk                       the newest training",
+        "envol lineage --prediction 0190a3c2-...        an answer of the service",
+        "envol lineage departures --send http://localhost:5000",
+    ),
+)(lineage.lineage)
 app.command("compact", epilog=_examples("envol compact", "envol compact --expire 30d"))(data.compact)
+
+_quarantine = _group("quarantine", "Rows that broke a contract: look at them, and decide about them.")
+_quarantine.command(
+    "list",
+    epilog=_examples(
+        "envol quarantine list                              all tables and windows, counted",
+        "envol quarantine list flights --window 2013-01-05  the rows",
+    ),
+)(quarantine.show)
+_quarantine.command(
+    "export",
+    epilog=_examples(
+        "envol quarantine export flights > rows.csv",
+        'envol quarantine export flights --rule "delay: min" -o rows.parquet',
+    ),
+)(quarantine.export)
+_quarantine.command(
+    "replay", epilog=_examples('envol quarantine replay flights rows.csv --reason "minutes, not seconds"')
+)(quarantine.replay)
+_quarantine.command(
+    "release",
+    epilog=_examples(
+        'envol quarantine release flights --window 2013-01-05 --reason "a real storm"',
+        'envol quarantine release flights --id 2013-01-05/3fa9c2d17b60aa12 --reason "checked by phone"',
+    ),
+)(quarantine.release)
+_quarantine.command(
+    "drop", epilog=_examples('envol quarantine drop flights --rule primary_key --reason "sent twice"')
+)(quarantine.drop)
+_quarantine.command(
+    "undo",
+    epilog=_examples(
+        'envol quarantine undo flights --id 2013-01-05/3fa9c2d17b60aa12 --reason "the wrong row"'
+    ),
+)(quarantine.undo)
+_quarantine.command("history", epilog=_examples("envol quarantine history flights"))(quarantine.history)
 
 
 def start(arguments: Sequence[str]) -> int:
@@ -165,7 +238,7 @@ def _carry_out(arguments: list[str]) -> int:
     verbs = getattr(command, "commands", {})
     if arguments and arguments[0] in verbs:
         command, name, arguments = verbs[arguments[0]], f"envol {arguments[0]}", arguments[1:]
-    elif not arguments:
+    if not arguments and hasattr(command, "commands"):
         arguments = ["--help"]
     with command.make_context(name, arguments) as context:
         code = command.invoke(context)

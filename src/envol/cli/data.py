@@ -50,7 +50,7 @@ def query(
     elif csv:
         sys.stdout.write(_flat(shown).write_csv())
     else:
-        _print(console(), frame, SHOWN_ROWS if limit is None else limit)
+        print_frame(console(), frame, SHOWN_ROWS if limit is None else limit)
 
 
 def compact(
@@ -91,7 +91,16 @@ def compact(
     print(f"bytes: {size(done.bytes_before)} before, {size(done.bytes_after)} after")
 
 
-def _print(out: Console, frame: pl.DataFrame, limit: int) -> None:
+def print_frame(
+    out: Console, frame: pl.DataFrame, limit: int, *, total: int | None = None, whole: str = "--csv"
+) -> None:
+    """Print a frame as a table, as many columns and characters as there is room for.
+
+    Args:
+        limit: rows to print at most.
+        total: how many rows there are in all, where the frame has not all of them.
+        whole: what shows the columns that there is no room for.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.cells import cell_len
     from rich.table import Table
@@ -100,10 +109,10 @@ def _print(out: Console, frame: pl.DataFrame, limit: int) -> None:
     cells = {name: [_cell(value) for value in frame[name].head(limit)] for name in frame.columns}
     natural = [max(map(cell_len, (name, _label(frame.schema[name]), *cells[name]))) for name in frame.columns]
     widths = _widths(natural, out.width)
-    rows = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     for name, width in zip(frame.columns, widths, strict=False):
         dtype = frame.schema[name]
-        rows.add_column(
+        grid.add_column(
             Text.assemble((name, "bold"), "\n", (_label(dtype), "dim not bold")),
             justify="right" if dtype.is_numeric() else "left",
             overflow="ellipsis",
@@ -112,13 +121,16 @@ def _print(out: Console, frame: pl.DataFrame, limit: int) -> None:
         )
     shown = list(cells)[: len(widths)]
     for texts in zip(*(cells[name] for name in shown), strict=True):
-        rows.add_row(*texts)
+        grid.add_row(*texts)
     if frame.width:
-        out.print(rows)
+        out.print(grid)
     if len(shown) < frame.width:
-        out.print(f"\nno room for {', '.join(frame.columns[len(shown) :])}: --csv shows all", soft_wrap=True)
-    rest = "" if frame.height <= limit else f", {limit:,} shown: --limit {frame.height} shows all"
-    out.print(f"\n{count(frame.height, 'row')}{rest}")
+        out.print(
+            f"\nno room for {', '.join(frame.columns[len(shown) :])}: {whole} shows all", soft_wrap=True
+        )
+    rows = frame.height if total is None else total
+    rest = "" if rows <= limit else f", {limit:,} shown: --limit {rows} shows all"
+    out.print(f"\n{count(rows, 'row')}{rest}")
 
 
 def _widths(natural: Sequence[int], room: int) -> list[int]:

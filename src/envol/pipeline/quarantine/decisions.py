@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -23,7 +23,7 @@ class Action(StrEnum):
     UNDO = "undo"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Decision:
     """One decision about one row as it came.
 
@@ -34,11 +34,11 @@ class Decision:
     window_start: int
     row_hash: int
     action: Action
-    row: str | None
-    at: float
-    by: str
-    reason: str
-    settled: bool = False
+    row: str | None = field(default=None, kw_only=True)
+    at: float = field(kw_only=True)
+    by: str = field(kw_only=True)
+    reason: str = field(kw_only=True)
+    settled: bool = field(default=False, kw_only=True)
 
 
 class Decisions:
