@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 # Before anything loads OpenMP (that of GCC, which scikit-learn brings): its threads spin for long while they
@@ -15,13 +16,16 @@ from envol.project.nodes import model, source, table, value  # noqa: E402
 from envol.project.windows import Window  # noqa: E402
 
 if TYPE_CHECKING:
+    from envol import sources
     from envol.connection import Connection, connect
 
-__all__ = ["Connection", "Window", "connect", "model", "source", "table", "value"]
+__all__ = ["Connection", "Window", "connect", "model", "source", "sources", "table", "value"]
 
 
 def __getattr__(name: str) -> object:
-    # `connect` is loaded when first used: a project's modules import only the decorators.
+    # These are loaded when first used: a project's modules import only the decorators.
+    if name == "sources":
+        return import_module("envol.sources")
     if name in ("connect", "Connection"):
         from envol import connection
 
