@@ -122,7 +122,7 @@ def tasks(root: Path, count: int) -> dict[str, Any]:
     """A run of so many tasks, and the same commits without one."""
     write_chain(root, count // TABLES, rows=100)
     ran = apart(run_counted, root, count)
-    alone = apart(commit_alone, root / "alone", count)
+    alone = apart(commit_alone, root / "alone", ran["order"])
     by_task = {key: (ran[key] / count * 1000, alone[key] / count * 1000) for key in ("seconds", "processor")}
     return {
         "tasks": count,
@@ -292,16 +292,16 @@ def run_counted(root: Path, count: int) -> dict[str, Any]:
     from envol.storage import Store
 
     class Watch:
-        done = 0
+        order: list[tuple[str, int]] = []
         megabytes: dict[str, float] = {}
 
         def started(self, run: str, plan: Plan) -> None:
             pass
 
         def finished(self, task: Task, label: str, state: str, rows: int, error: Exception | None) -> None:
-            self.done += 1
-            if self.done in (count // 10, count // 2, count):
-                self.megabytes[str(self.done)] = memory("VmRSS")
+            self.order.append((task.node, task.index))
+            if len(self.order) in (count // 10, count // 2, count):
+                self.megabytes[str(len(self.order))] = memory("VmRSS")
 
         def note(self, text: str) -> None:
             pass
@@ -315,11 +315,12 @@ def run_counted(root: Path, count: int) -> dict[str, Any]:
         raise SystemExit(
             f"the run is {result.state}, {result.done:,} of {count:,} tasks: {result.failures[:1]}"
         )
-    return {"seconds": seconds, "processor": processor, "megabytes_after": watch.megabytes}
+    told = {"megabytes_after": watch.megabytes, "order": watch.order}
+    return {"seconds": seconds, "processor": processor, **told}
 
 
-def commit_alone(root: Path, count: int) -> dict[str, Any]:
-    """The seconds that the commits of such a run take without it, from as many threads."""
+def commit_alone(root: Path, order: list[tuple[str, int]]) -> dict[str, Any]:
+    """The seconds that the commits of such a run take without it, in its order and from as many threads."""
     import polars as pl
 
     from envol.pipeline.run import IN_FLIGHT
@@ -329,14 +330,14 @@ def commit_alone(root: Path, count: int) -> dict[str, Any]:
     calendar = Calendar("UTC")
     frame = pl.DataFrame({"n": pl.int_range(100, eager=True)})
 
-    def commit(number: int) -> None:
-        hour, table = divmod(number, TABLES)
+    def commit(task: tuple[str, int]) -> None:
+        table, hour = task
         window = calendar.window_at(Period.HOUR, START + timedelta(hours=hour))
-        store.lake.replace({f"t{table}": frame}, window, node=f"t{table}", fingerprint=str(number))
+        store.lake.replace({table: frame}, window, node=table, fingerprint=str(hour))
 
     with Store(root) as store, ThreadPoolExecutor((os.cpu_count() or 1) * IN_FLIGHT) as pool:
         began, used = time.perf_counter(), time.process_time()
-        list(pool.map(commit, range(count)))
+        list(pool.map(commit, order))
         seconds, processor = time.perf_counter() - began, time.process_time() - used
     return {"seconds": seconds, "processor": processor}
 
