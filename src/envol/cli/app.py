@@ -14,6 +14,7 @@ from typer.main import get_command
 from envol.cli import (
     check,
     conductor,
+    contract,
     data,
     lineage,
     models,
@@ -208,6 +209,16 @@ _quarantine.command(
     ),
 )(quarantine.undo)
 _quarantine.command("history", epilog=_examples("envol quarantine history flights"))(quarantine.history)
+
+_contract = _group("contract", "Contracts: what tables hold, and what is to be true of them.")
+_contract.command(
+    "suggest",
+    epilog=_examples("envol contract suggest flights", "envol contract suggest flights --from 2013-01-01"),
+)(contract.suggest)
+_contract.command("check", epilog=_examples("envol contract check flights"))(contract.check)
+_contract.command("changes", epilog=_examples("envol contract changes", "envol contract changes flights"))(
+    contract.changes
+)
 
 
 def start(arguments: Sequence[str]) -> int:
