@@ -92,7 +92,7 @@ def changes(
             print("no change of columns was seen")
 
 
-def schema_changes(project: Project, store: Any, name: str | None, limit: int) -> list[dict[str, Any]]:
+def schema_changes(project: Project, store: Any, name: str | None, limit: int | None) -> list[dict[str, Any]]:
     """The newest changes of tables' columns, the newest first, for JSON.
 
     Raises:

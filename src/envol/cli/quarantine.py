@@ -122,8 +122,8 @@ def replay(
 ) -> int:
     """Put edited rows through the contract again.
 
-    Those that meet it now go into the table, in place of the rows with their ids. Nothing is extracted again. Whenever the window is, rows that come as before are replaced by the edited
-    ones as well.
+    Those that meet it now go into the table, in place of the rows with their ids. Nothing is extracted again;
+    whenever the window is, rows that come as before are replaced by the edited ones as well.
 
     Exit code 1 when some of them still break the contract: they stay in quarantine as they came.
     """
@@ -231,9 +231,9 @@ def history(
 
 def _quarantine(project: Project, store: Store) -> Quarantine:
     from envol.pipeline.quarantine.review import Quarantine
-    from envol.project.clock import SystemClock
+    from envol.project.clock import the_clock
 
-    return Quarantine(project, store, SystemClock(), _tell if sys.stderr.isatty() else lambda _: None)
+    return Quarantine(project, store, the_clock(), _tell if sys.stderr.isatty() else lambda _: None)
 
 
 def _tell(text: str) -> None:

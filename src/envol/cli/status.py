@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from envol.storage import Store
 
 LAST_RUNS = 3
+RECENT_SECONDS = 7 * 24 * 3600
+"""How long a change of a table's columns is told."""
 
 
 def status(project: ProjectOption = None, json: JsonOption = False) -> None:
@@ -47,6 +49,7 @@ def status(project: ProjectOption = None, json: JsonOption = False) -> None:
             "runs": _runs(store),
             "tables": _tables(store, made),
             "models": _models(found, store),
+            "schema_changes": _schema_changes(found, store, made.now.timestamp()),
         }
         if json:
             print_json(told)
@@ -119,6 +122,17 @@ def _tables(store: Store, made: Plan) -> list[dict[str, Any]]:
     return rows
 
 
+def _schema_changes(project: Project, store: Store, now: float) -> list[dict[str, Any]]:
+    """By table the last change of its columns that a run has seen of late."""
+    from envol.cli.contract import schema_changes
+
+    newest: dict[str, dict[str, Any]] = {}
+    for one in schema_changes(project, store, None, None):
+        if one["at"] > now - RECENT_SECONDS:
+            newest.setdefault(one["table"], one)
+    return list(newest.values())
+
+
 def _models(project: Project, store: Store) -> list[dict[str, Any]]:
     """Every declared model: its newest version, its champion, and how that does on what came true since."""
     from envol.project.nodes import Model
@@ -180,7 +194,15 @@ def _print(out: Console, project: Project, told: dict[str, Any]) -> None:
     parts.append(_table_rows(told["tables"]))
     if told["models"]:
         parts.append(_model_rows(project, told["models"], wide=wide))
+    if told["schema_changes"]:
+        parts.append("\n".join(_changed_columns(one) for one in told["schema_changes"]))
     print_apart(out, *parts, _next(told))
+
+
+def _changed_columns(change: dict[str, Any]) -> str:
+    since = f" since {change['window']}" if change["window"] else ""
+    more = f"envol contract changes {change['table']}" if change["window"] else "envol contract changes"
+    return f"{change['table']} has other columns{since}: {', '.join(change['diff'])}: {more}"
 
 
 def _next(told: dict[str, Any]) -> str:
