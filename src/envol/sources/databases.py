@@ -42,7 +42,6 @@ def sql(
     url: str,
     query: str,
     window: Window | None = None,
-    /,
     *,
     schema: Schema | None = None,
     batch: int = BATCH_ROWS,
