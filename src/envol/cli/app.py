@@ -12,6 +12,7 @@ import typer
 from typer.main import get_command
 
 from envol.cli import (
+    backfill,
     check,
     conductor,
     contract,
@@ -100,9 +101,26 @@ app.command(
         "envol run",
         "envol run --node departures             only this node and what it is made from",
         "envol run --node departures --rerun     again although nothing changed",
+        "envol run --from 2013-01-01 --to 2013-02-01",
         "envol run --json > result.json          progress goes to stderr",
     ),
 )(run.run)
+app.command(
+    "backfill",
+    epilog=_examples(
+        "envol backfill --from 2013-01-01 --to 2013-02-01",
+        "envol backfill --from 2013-01-01 --to 2013-02-01 --node flights --rerun --dry-run",
+        "envol backfill --list",
+        "envol backfill --resume 20240105T0300",
+    ),
+)(backfill.backfill)
+app.command(
+    "accept",
+    epilog=_examples(
+        'envol accept --reason "only the comments of the report changed"',
+        'envol accept --node departures --to 2013-06-01 --reason "from June on only"',
+    ),
+)(backfill.accept)
 app.command(
     "up",
     epilog=_examples(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from envol.project import Project
     from envol.storage import Store
 
@@ -35,6 +37,19 @@ NodesOption = Annotated[
     ),
 ]
 
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="DATE",
+        help="Only windows that start then or later, for example 2013-01-01.",
+        show_default=False,
+    ),
+]
+ToOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="DATE", help="Only windows that start before.", show_default=False),
+]
 ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.", show_default=False)]
 ByOption = Annotated[
     str | None,
@@ -74,3 +89,13 @@ def said(reason: str) -> str:
     if not reason.strip():
         raise UserError("the reason is empty", remedy='say why: --reason "better in every month"')
     return reason.strip()
+
+
+def span_of(project: Project, first: str | None, last: str | None) -> tuple[datetime | None, datetime | None]:
+    """The instants of --from and --to in the project's time zone."""
+    from envol.errors import UserError
+
+    start, end = (None if text is None else project.calendar.instant(text) for text in (first, last))
+    if start is not None and end is not None and end.timestamp() <= start.timestamp():
+        raise UserError(f"--to {last} is not after --from {first}", remedy="give a range with a window in it")
+    return start, end

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from envol.cli.options import JsonOption, NodesOption, ProjectOption, opened
+from envol.cli.options import (
+    FromOption,
+    JsonOption,
+    NodesOption,
+    ProjectOption,
+    ToOption,
+    opened,
+    span_of,
+)
 from envol.cli.output import NARROW, console, count, moment, print_apart, print_json, table
 
 if TYPE_CHECKING:
@@ -18,6 +26,8 @@ if TYPE_CHECKING:
 
 def plan(
     node: NodesOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
     windows: Annotated[bool, typer.Option("--windows", help="List each window.")] = False,
     project: ProjectOption = None,
     json: JsonOption = False,
@@ -27,7 +37,8 @@ def plan(
     from envol.project.clock import SystemClock
 
     with opened(project) as (found, store):
-        made = make_plan(found, store, SystemClock(), nodes=node)
+        start, end = span_of(found, first, last)
+        made = make_plan(found, store, SystemClock(), nodes=node, start=start, end=end)
         totals = Records(store.metadata).totals()
         shown = _shown(found, made, node)
         if json:
@@ -132,6 +143,7 @@ def _listing(made: Plan, shown: list[str]) -> Table:
 
 
 def _sentence(made: Plan) -> str:
+    from envol.pipeline import Reason
     from envol.project.nodes import Model
 
     trainings = sum(len(one.planned) for one in made.nodes.values() if isinstance(one.node, Model))
@@ -142,4 +154,8 @@ def _sentence(made: Plan) -> str:
     waiting = f" {count(blocked, 'window')} cannot be made yet." if blocked else ""
     if not parts:
         return f"A run would do nothing: all that can be made is up to date.{waiting}"
-    return f"A run would {' and '.join(parts)}. Start it with: envol run{'.' if waiting else ''}{waiting}"
+    told = f"A run would {' and '.join(parts)}. Start it with: envol run{'.' if waiting else ''}{waiting}"
+    changed = {Reason.CODE, Reason.PARAMETERS, Reason.CONTRACT}
+    if any(changed & set(one.reasons()) for one in made.nodes.values()):
+        told += "\nWhat went stale by a change can be kept as it is: envol accept --reason ..."
+    return told

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from envol.cli.options import JsonOption, NodesOption, ProjectOption, opened
+from envol.cli.options import (
+    FromOption,
+    JsonOption,
+    NodesOption,
+    ProjectOption,
+    ToOption,
+    opened,
+    span_of,
+)
 from envol.cli.output import console, count, duration, print_json
 from envol.errors import EnvolError, Failure, UserError
 
@@ -24,6 +32,8 @@ SHOWN_FAILURES = 10
 
 def run(
     node: NodesOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Make the windows of these nodes again although nothing changed.")
     ] = False,
@@ -49,26 +59,40 @@ def run(
     from envol.project.clock import SystemClock
 
     with opened(project) as (found, store):
+        start, end = span_of(found, first, last)
         reporter = Reporter(sys.stderr if json else sys.stdout)
         try:
             result = carry_out(
-                found, store, SystemClock(), nodes=node, rerun=rerun, workers=workers, observer=reporter
+                found,
+                store,
+                SystemClock(),
+                nodes=node,
+                start=start,
+                end=end,
+                rerun=rerun,
+                workers=workers,
+                observer=reporter,
             )
         finally:
             reporter.close()
-        code = _exit_code(result)
-        try:
-            if json:
-                print_json(_described(store, result))
-            elif result.state == "nothing":  # without Rich: this is to be quick
-                print("nothing to do (what is due next, or blocked, is told by: envol plan)")
-            else:
-                _print(console(), store, result)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            if code == 0:
-                raise
-        return code
+        return report(store, result, json=json)
+
+
+def report(store: Store, result: RunResult, *, json: bool) -> int:
+    """Print how a run ended; returns the exit code."""
+    code = _exit_code(result)
+    try:
+        if json:
+            print_json(_described(store, result))
+        elif result.state == "nothing":  # without Rich: this is to be quick
+            print("nothing to do (what is due next, or blocked, is told by: envol plan)")
+        else:
+            _print(console(), store, result)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if code == 0:
+            raise
+    return code
 
 
 def _exit_code(result: RunResult) -> int:

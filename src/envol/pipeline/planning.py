@@ -66,7 +66,7 @@ def _plan_node(
     if len(newest):
         reason[newest[0] + 1 :] = code_of(Reason.DUE)
     made = current.made
-    stale = waits | (current.recorded["inputs"] != _inputs(plan, current))
+    stale = waits | (current.recorded["inputs"] != current_inputs(plan, current))
     reason[made] = np.where(stale, code_of(Reason.INPUTS), 0)[made]
     for asked, why in ((_late(plan, current), Reason.REREAD), (again, Reason.RERUN)):
         if asked is not None:
@@ -77,7 +77,8 @@ def _plan_node(
     current.reason, current.blocked = reason, blocked
 
 
-def _inputs(plan: Plan, current: NodePlan) -> Epochs:
+def current_inputs(plan: Plan, current: NodePlan) -> Epochs:
+    """For each slot of a node the hash of what it would be made from now."""
     reads = []
     for name, first, last in plan.reads(current.node.name):
         other = plan.nodes[name]

@@ -127,6 +127,18 @@ class Records:
         windows, rows, snapshot = self._metadata.read(lambda connection: connection.execute(query).one())
         return int(windows), int(rows), snapshot
 
+    def usual_seconds(self) -> dict[str, float]:
+        """By node how long its tasks took on average."""
+        task = tables.task.c
+        query = (
+            select(task.node, func.avg(task.seconds))
+            .where(task.state == "done", task.seconds.is_not(None))
+            .group_by(task.node)
+        )
+        return self._metadata.read(
+            lambda connection: {node: float(seconds) for node, seconds in connection.execute(query)}
+        )
+
     def definitions(self) -> dict[str, dict[int, Definition]]:
         """All definitions that were ever used, by node and id."""
         query = select(

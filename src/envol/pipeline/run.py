@@ -65,6 +65,8 @@ class RunResult:
     rows: int = 0
     seconds: float = 0.0
     failures: list[EnvolError] = field(default_factory=list)
+    cancelled_by: str | None = None
+    """Who has cancelled the run; None also where it was stopped by a signal."""
 
     def counts(self) -> dict[str, int]:
         return {"done": self.done, "failed": self.failed, "skipped": self.skipped}
@@ -227,6 +229,7 @@ class _Run:
             )
             self._work_off(Attempts(self._plan, worker, slots, self._stop))
         result = self._result
+        result.cancelled_by = cancelled.by
         result.seconds = time.monotonic() - began
         if self._broken:
             result.state = "failed"

@@ -43,7 +43,7 @@ class Selection:
             ProjectError: a named node does not exist.
         """
         if nodes is None:
-            nodes = project.graph.nodes if windows is None else windows
+            nodes = [name for name in project.graph.nodes if windows is None or name in windows]
         named = frozenset(nodes)
         return cls(
             named,
