@@ -70,6 +70,8 @@ class Postgres:
     """
 
     user = "envol"
+    guarded = "guarded"
+    """Name of a user who needs a password, once a test has made it."""
 
     def __init__(self, *, durable: bool = False) -> None:
         programs = postgres_programs()
@@ -90,6 +92,8 @@ class Postgres:
         subprocess.run(
             [*self._as_user, *command, "--locale=C.UTF-8"], check=True, stdout=subprocess.DEVNULL, cwd="/"
         )
+        access = self.folder / "data" / "pg_hba.conf"
+        access.write_text(f"host all {self.guarded} 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

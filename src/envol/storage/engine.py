@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 META = "__ducklake_metadata_lake"
 """Name under which DuckLake attaches the catalog itself."""
 _TRANSIENT = ("database is locked", "database table is locked", "conflict", "retry count")
+# DuckLake goes on in a transaction whose connection has dropped until it needs the catalog once more.
+_BROKEN_OFF = "current transaction is aborted"
 
 OPTIONS = {
     # Smaller than DuckDB's 122,880 rows: one window is read out of a merged file in less time.
@@ -185,7 +187,9 @@ class Engine:
                 return work()
             except duckdb.Error as error:
                 text = str(error).lower()
-                if time.monotonic() > deadline or not any(word in text for word in _TRANSIENT):
+                if time.monotonic() > deadline or not any(
+                    word in text for word in (*_TRANSIENT, _BROKEN_OFF)
+                ):
                     raise
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, 1.0)
@@ -271,6 +275,9 @@ def _instance(extensions: list[str], folder: Path) -> Cursor:
             database.install_extension(extension)
             database.load_extension(extension)
     database.execute("SET GLOBAL TimeZone = 'UTC'")
+    database.execute("SET enable_progress_bar = false")  # it would stand among what scripts read
+    # Windows are replaced all the time: what is kept of their files would grow, and hardly be read again.
+    database.execute("SET GLOBAL enable_external_file_cache = false")
     database.execute("SET enable_progress_bar = false")  # it would stand among what scripts read
     return database
 
