@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import socket
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -246,7 +245,13 @@ class Records:
         self._metadata.write(work)
 
     def end_task(
-        self, run: str, task: TaskRecord, made: Made | None = None, *, backfill: str | None = None
+        self,
+        run: str,
+        task: TaskRecord,
+        now: datetime,
+        made: Made | None = None,
+        *,
+        backfill: str | None = None,
     ) -> None:
         """Record a task, and in the same transaction the materialization that it made, if it did."""
         key = {"node": task.node, "window_start": task.start}
@@ -260,7 +265,7 @@ class Records:
                 )
                 connection.execute(
                     insert(table).values(
-                        **key, **made._asdict(), window_end=task.end, run=run, made_at=time.time()
+                        **key, **made._asdict(), window_end=task.end, run=run, made_at=now.timestamp()
                     )
                 )
             if backfill is not None:

@@ -280,7 +280,8 @@ class _Run:
         try:
             if outcome.state != "unchanged" or self._backfill:
                 record, run = self._record(outcome), result.run or ""
-                self._records.end_task(run, record, outcome.made, backfill=self._backfill)
+                now = self._clock.now()
+                self._records.end_task(run, record, now, outcome.made, backfill=self._backfill)
         except (StorageError, LeaseLostError) as error:
             outcome.state = "failed"
             outcome.error = error.located(node=task.node, window=self._plan.label(task))
