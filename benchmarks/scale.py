@@ -323,7 +323,7 @@ def commit_alone(root: Path, order: list[tuple[str, int]]) -> dict[str, Any]:
     """The seconds that the commits of such a run take without it, in its order and from as many threads."""
     import polars as pl
 
-    from envol.pipeline.run import IN_FLIGHT
+    from envol.pipeline.running import IN_FLIGHT
     from envol.project.windows import Calendar, Period
     from envol.storage import Store
 

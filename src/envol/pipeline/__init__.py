@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from envol.pipeline.conductor import Conductor
-from envol.pipeline.control import Asked, Control, Wishes
-from envol.pipeline.delays import Delay
-from envol.pipeline.due import Next, next_due, next_of_all
-from envol.pipeline.lease import Lease, LeaseLostError, run_lease
-from envol.pipeline.plan import NodePlan, Plan, Reason, Task, make_plan
-from envol.pipeline.records import Records, Totals
-from envol.pipeline.run import Observer, RunResult, carry_out, run
-from envol.pipeline.standby import Conductors, conductors
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from envol.pipeline.conductor import Conductor
+    from envol.pipeline.control import Asked, Control, Wishes
+    from envol.pipeline.delays import Delay
+    from envol.pipeline.due import Next, next_due, next_of_all
+    from envol.pipeline.lease import Lease, LeaseLostError, run_lease
+    from envol.pipeline.plan import NodePlan, Plan, Reason, Task, make_plan
+    from envol.pipeline.records import Records, Totals
+    from envol.pipeline.running import Observer, RunResult, carry_out, run
+    from envol.pipeline.standby import Conductors, conductors
 
 __all__ = [
     "Asked",
@@ -38,3 +41,54 @@ __all__ = [
     "run",
     "run_lease",
 ]
+
+_MODULES = {
+    "conductor": ("Conductor",),
+    "control": (
+        "Asked",
+        "Control",
+        "Wishes",
+    ),
+    "delays": ("Delay",),
+    "due": (
+        "Next",
+        "next_due",
+        "next_of_all",
+    ),
+    "lease": (
+        "Lease",
+        "LeaseLostError",
+        "run_lease",
+    ),
+    "plan": (
+        "NodePlan",
+        "Plan",
+        "Reason",
+        "Task",
+        "make_plan",
+    ),
+    "records": (
+        "Records",
+        "Totals",
+    ),
+    "running": (
+        "Observer",
+        "RunResult",
+        "carry_out",
+        "run",
+    ),
+    "standby": (
+        "Conductors",
+        "conductors",
+    ),
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when first used: an isolated process needs little of it, and SQLAlchemy takes a quarter second.
+    from importlib import import_module
+
+    if name in _PLACES:
+        return getattr(import_module(f"envol.pipeline.{_PLACES[name]}"), name)
+    raise AttributeError(f"module 'envol.pipeline' has no attribute {name!r}")

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 
 from envol.errors import NotFoundError
 from envol.pipeline.plan import Plan, make_plan
-from envol.pipeline.run import Observer, RunResult, carry_out
+from envol.pipeline.running import Observer, RunResult, carry_out
 from envol.pipeline.schedule import Epochs
 from envol.project.names import nearest
 from envol.storage import Metadata, tables

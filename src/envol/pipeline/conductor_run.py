@@ -28,7 +28,7 @@ from envol.pipeline.control import Asked, Control
 from envol.pipeline.due import next_of_all
 from envol.pipeline.plan import Plan, Task, make_plan
 from envol.pipeline.records import Records
-from envol.pipeline.run import RunResult, carry_out
+from envol.pipeline.running import RunResult, carry_out
 from envol.project import Project, load_project
 from envol.project.clock import Clock, the_clock
 from envol.project.nodes import Model

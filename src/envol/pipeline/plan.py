@@ -112,7 +112,7 @@ class NodePlan:
     def record(self, index: int, made: Made) -> None:
         """Take note that the slot has been made."""
         self.made[index] = True
-        self.recorded[index] = (self.slots.keys[index], made.definition, made.inputs, made.version, 0.0)
+        self.recorded[index] = (self.slots.keys[index], made.definition, made.inputs, made.version)
 
 
 @dataclass(eq=False)
@@ -206,7 +206,7 @@ def make_plan(
         plan.nodes[name] = NodePlan(
             node, slots, definition, ids.get(definition, UNRECORDED), made, rows, nothing, nothing.copy()
         )
-    plan_nodes(plan, selection, definitions, records.promoted_cutoffs())
+    plan_nodes(plan, selection, definitions, records)
     return plan
 
 

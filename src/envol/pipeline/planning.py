@@ -17,6 +17,7 @@ from envol.pipeline.plan import (
     Reason,
     code_of,
 )
+from envol.pipeline.records import Records
 from envol.pipeline.schedule import Epochs
 from envol.pipeline.selection import Selection
 from envol.pipeline.versions import inputs_hashes, window_tokens
@@ -28,18 +29,20 @@ def plan_nodes(
     plan: Plan,
     selection: Selection,
     definitions: Mapping[str, Mapping[int, Definition]],
-    promoted: Mapping[str, int],
+    records: Records,
 ) -> None:
     """Fill in the reasons and the obstacles of every node that the selection wants.
 
     Args:
         definitions: all that were ever used, by node and id.
-        promoted: by model the earliest cutoff that a version was promoted at.
+        records: tells which models predict, and when windows were made.
     """
+    promoted = records.promoted_cutoffs()
     for name, current in plan.nodes.items():
         if name in selection.wanted:
             again = selection.chosen(name, current.slots) if selection.rerun else None
-            _plan_node(plan, current, definitions.get(name, {}), promoted, again)
+            late = _late(plan, current, records)
+            _plan_node(plan, current, definitions.get(name, {}), promoted, late, again)
     if selection.partial:
         _restrict(plan, selection)
 
@@ -49,6 +52,7 @@ def _plan_node(
     current: NodePlan,
     definitions: Mapping[int, Definition],
     promoted: Mapping[str, int],
+    late: Flags | None,
     again: Flags | None,
 ) -> None:
     slots, reads = len(current.slots), plan.reads(current.node.name)
@@ -68,7 +72,7 @@ def _plan_node(
     made = current.made
     stale = waits | (current.recorded["inputs"] != current_inputs(plan, current))
     reason[made] = np.where(stale, code_of(Reason.INPUTS), 0)[made]
-    for asked, why in ((_late(plan, current), Reason.REREAD), (again, Reason.RERUN)):
+    for asked, why in ((late, Reason.REREAD), (again, Reason.RERUN)):
         if asked is not None:
             reason[made & asked] = code_of(why)
     changed = _changed(current, definitions)
@@ -103,14 +107,16 @@ def _difference(current: NodePlan, before: Definition | None) -> int:
     return code_of(Reason.CONTRACT) if before.contract != now.contract else 0
 
 
-def _late(plan: Plan, current: NodePlan) -> Flags | None:
+def _late(plan: Plan, current: NodePlan, records: Records) -> Flags | None:
     """The windows of a source that were read before a later one fell due that asks for them again."""
-    node = current.node
-    if not isinstance(node, Source) or not node.reread or not len(current.slots):
+    node, slots = current.node, len(current.slots)
+    if not isinstance(node, Source) or not node.reread or not current.made.any():
         return None
+    starts, instants = records.made_at(node.name)
+    place = np.minimum(np.searchsorted(starts, current.slots.keys), len(starts) - 1)
     due = plan.schedule.all_due_at(node)
-    asks = np.minimum(np.arange(len(due)) + node.reread, len(due) - 1)
-    return np.asarray(current.recorded["made_at"] < due[asks], np.bool_) & (asks > np.arange(len(due)))
+    asks = np.minimum(np.arange(slots) + node.reread, slots - 1)
+    return np.asarray(instants[place] < due[asks], np.bool_) & (asks > np.arange(slots))
 
 
 def _first_cutoff(plan: Plan, current: NodePlan, promoted: Mapping[str, int]) -> int:

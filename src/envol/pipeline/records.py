@@ -26,7 +26,6 @@ RECORDED = np.dtype(
         ("definition", np.int64),
         ("inputs", np.int64),
         ("version", np.int64),
-        ("made_at", np.float64),
     ]
 )
 """What planning needs of a materialization; `definition` is the one it counts as made with."""
@@ -89,7 +88,6 @@ class Records:
             func.coalesce(_made.accepted, _made.definition),
             _made.inputs,
             _made.version,
-            _made.made_at,
         )
 
         def work(connection: Connection) -> dict[str, Array]:
@@ -101,6 +99,15 @@ class Records:
             return found
 
         return self._metadata.read(work)
+
+    def made_at(self, node: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """When the windows of a node were made: their starts, oldest first, and the instants."""
+        query = select(_made.window_start, _made.made_at).where(_made.node == node)
+        rows = self._metadata.read(
+            lambda connection: connection.execute(query.order_by(_made.window_start)).all()
+        )
+        starts, instants = (np.array([row[place] for row in rows]) for place in (0, 1))
+        return starts.astype(np.int64), instants.astype(np.float64)
 
     def totals(self) -> dict[str, Totals]:
         """By node how much is made."""
