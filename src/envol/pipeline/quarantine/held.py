@@ -103,9 +103,8 @@ class Quarantined:
             NotFoundError: there is no such table, window, rule or row.
         """
         node, parts, height = self.node(table), list[pl.DataFrame](), 0
-        decisions = Decisions(self._store.metadata)
         for start, broken in self.chosen(node, choice):
-            key = self.window(node, start).key
+            key, decisions = self.window(node, start).key, Decisions(self._store.metadata)
             told = {row_id(key, one.row_hash): str(one.action) for one in decisions.of(node.name, start)}
             waiting = pl.col(ID).replace_strict(told, default=None, return_dtype=pl.String)
             parts.append(broken.with_columns(waiting.alias(WAITING)))
@@ -129,8 +128,7 @@ class Quarantined:
             frame = self._store.lake.read(node.name + QUARANTINE, window.start, window.end)
             broken = with_ids(frame, window.key)
             if choice.rule is not None:
-                rules = pl.col(REASON).str.split(", ")
-                broken = broken.filter((pl.col(REASON) == choice.rule) | rules.list.contains(choice.rule))
+                broken = broken.filter(pl.col(REASON).str.split(", ").list.contains(choice.rule))
             if choice.ids:
                 broken = broken.filter(pl.col(ID).is_in(list(choice.ids)))
             if broken.height:

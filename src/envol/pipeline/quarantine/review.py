@@ -145,6 +145,8 @@ class Quarantine:
     def history(self, table: str | None = None, limit: int = 50) -> list[tuple[str, Decision]]:
         """The newest decisions, the newest first, each with the id of its row."""
         name = None if table is None else self._quarantined.node(table).name
+        if not self._store.exists():
+            return []
         return [
             (row_id(self._quarantined.key(one.node, one.window_start), one.row_hash), one)
             for one in Decisions(self._store.metadata).history(name, limit)
