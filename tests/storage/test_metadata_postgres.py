@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from servers import Postgres
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from envol.errors import StorageError, UserError
 from envol.storage import Metadata, Place, Store, UnreachableError, tables
@@ -75,6 +75,13 @@ def test_a_password_is_taken_from_the_environment_or_a_file(
     file.chmod(0o600)
     monkeypatch.setenv("PGPASSFILE", str(file))
     opened(role).close()
+
+
+def test_a_text_with_nul_is_kept_without_it(url: str) -> None:
+    metadata = opened(url)
+    metadata.write(lambda to: to.execute(insert(tables.alias_event), {**EVENT, "reason": "a\0b é"}) and None)
+    query = select(tables.alias_event.c.reason, tables.alias_event.c.by)
+    assert metadata.read(lambda found: found.execute(query).one()) == ("a\ufffdb é", "me")
 
 
 def test_rights_that_are_missing_are_named(

@@ -22,20 +22,22 @@ class Database:
     Args:
         url: libpq's URI, without a password.
         project: the project's name.
+        draft: the schemas of a project that is being moved there, until all of it is.
     """
 
     url: str
     project: str
+    draft: bool = False
 
     @property
     def schema(self) -> str:
         """Schema of the metadata."""
-        return f"envol_{self.project}"
+        return f"{'move' if self.draft else 'envol'}_{self.project}"
 
     @property
     def lake_schema(self) -> str:
         """Schema of the lake's catalog."""
-        return f"lake_{self.project}"
+        return f"{'mvlk' if self.draft else 'lake'}_{self.project}"
 
     def __str__(self) -> str:
         return f"{self.url} (schema {self.schema})"

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from envol.errors import UserError
@@ -14,6 +15,8 @@ from envol.storage.waiting import OPENING, Server
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg.abc import Buffer
+    from psycopg.adapt import Dumper
 
 # A machine that is gone says nothing: half a minute of silence counts as a dropped connection, on both sides.
 _SETTINGS = {
@@ -109,6 +112,7 @@ def connect(database: Database, *, autocommit: bool = False) -> psycopg.Connecti
     """A connection that sees the project's metadata first."""
     connection = driver().connect(**settings(database), autocommit=True)  # type: ignore[arg-type]
     try:
+        connection.adapters.register_dumper(str, _text_dumper())
         schema = database.schema.replace('"', '""')
         connection.execute(f'SET search_path = "{schema}"'.encode())
         connection.autocommit = autocommit
@@ -116,6 +120,24 @@ def connect(database: Database, *, autocommit: bool = False) -> psycopg.Connecti
         connection.close()
         raise
     return connection
+
+
+@cache
+def _text_dumper() -> type[Dumper]:
+    from psycopg.types.string import StrDumperUnknown
+
+    class TextDumper(StrDumperUnknown):
+        """PostgreSQL keeps no NUL in a text, which a log may hold."""
+
+        def dump(self, obj: str) -> Buffer | None:
+            return super().dump(without_nul(obj))
+
+    return TextDumper
+
+
+def without_nul(text: str) -> str:
+    """The text as PostgreSQL keeps it: with the sign for what cannot be shown in place of NUL."""
+    return text.replace("\0", "\ufffd")
 
 
 def server(database: Database, opening: float = OPENING) -> Server:
