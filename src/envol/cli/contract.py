@@ -99,7 +99,7 @@ def schema_changes(project: Project, store: Any, name: str | None, limit: int | 
         NotFoundError: the project declares no such table.
     """
     from envol.errors import NotFoundError
-    from envol.pipeline.schema_drift import changes, lines
+    from envol.pipeline.schema_changes import changes, lines
     from envol.project.names import nearest
 
     nodes = project.graph.nodes
@@ -113,6 +113,7 @@ def schema_changes(project: Project, store: Any, name: str | None, limit: int | 
             else None,
             "at": one.at,
             "run": one.run,
+            "refused": one.refused,
             "columns": one.columns,
             "diff": lines(one.columns),
         }
@@ -159,6 +160,10 @@ def _change_rows(told: list[dict[str, Any]], zone: tzinfo) -> Any:
     rows = table("table", "since window", "change", "seen", "run", wrap=("change",), spare=("run",))
     for one in told:
         rows.add_row(
-            one["table"], one["window"] or "", "\n".join(one["diff"]), moment(one["at"], zone), one["run"]
+            one["table"],
+            (one["window"] or "") + " (failed)" * one["refused"],
+            "\n".join(one["diff"]),
+            moment(one["at"], zone),
+            one["run"],
         )
     return rows

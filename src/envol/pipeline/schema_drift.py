@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import Connection
 
 from envol.errors import DataError, UserError
+from envol.pipeline.schema_changes import ALL_NULL, Change, Columns, changes, lines, put_earlier, record
 from envol.project.contracts import ColumnsError
 from envol.project.nodes import Node, Source, Table
-from envol.storage import Metadata, TableInfo, described, read_back_as, tables
+from envol.storage import Metadata, TableInfo, described, read_back_as
 
 if TYPE_CHECKING:
     from envol.pipeline.batches import Divided
     from envol.project.windows import Window
     from envol.storage import Lake
 
-ALL_NULL = "all null"
-"""How a column is called that has a dtype, but no value in a window."""
 ENOUGH_ROWS = 20
 """In a window with fewer rows a column without a value says nothing."""
 MANY = 2
 """A column that came or went so often is not worth telling any more."""
-Columns = dict[str, tuple[str | None, str | None]]
-_change = tables.schema_change.c
 
 
-@dataclass
-class Change:
-    """What changed with a window: by column its dtype before and after, None where there is no column."""
-
-    node: str
-    window_start: int
-    columns: Columns
-    run: str = ""
-    at: float = 0.0
+_UNTYPED = re.compile(r"\bNull\b")
 
 
 class SchemaDrift:
@@ -85,19 +73,27 @@ class SchemaDrift:
 
         try:
             yield see
-        except DataError as error:
-            if isinstance(error, ColumnsError):
-                seen = _dtypes(error.found)
-                self._see(node.name, window, seen, set())
+        except ColumnsError as error:
+            found = _dtypes(error.found)
             if node.name in self._stored:
-                columns = self._difference(node.name, window.epoch, seen)
-            else:
-                columns = _against(node, seen)
-            if columns and (isinstance(error, ColumnsError) or any(a and b for a, b in columns.values())):
-                error.message += f"; compared with before: {', '.join(lines(columns))}"
+                self._see(node.name, window, found, set(), refused=True)
+                raise _told(error, "before", self._difference(node.name, window.epoch, found)) from None
+            raise _told(error, "the contract", _against(node, found)) from None
+        except DataError as error:
+            columns = self._difference(node.name, window.epoch, seen) if seen else {}
+            if _has_other_dtypes(columns):
+                raise _told(error, "before", columns) from error.__cause__
             raise
 
-    def _see(self, node: str, window: Window, found: dict[str, str | None], empty: set[str]) -> None:
+    def _see(
+        self,
+        node: str,
+        window: Window,
+        found: dict[str, str | None],
+        empty: set[str],
+        *,
+        refused: bool = False,
+    ) -> None:
         with self._lock:
             if node not in self._stored:
                 self._stored[node] = {name: dtype for name, dtype in found.items() if dtype is not None}
@@ -108,10 +104,12 @@ class SchemaDrift:
                 after = self._state(node, name, before, found, name in empty)
                 if before != after and not self._known(node, name, (before, after)):
                     columns[name] = (before, after)
-            columns = self._without_later(node, window.epoch, columns)
+            refused = refused or _has_other_dtypes(columns)
+            columns = self._without_later(node, window.epoch, columns, refused)
             if columns:
-                change = Change(node, window.epoch, columns, self._run, time.time())
-                self._record(change)
+                change = Change(node, window.epoch, columns, refused, self._run, time.time())
+                record(self._metadata, self._fence, change)
+                self._changes.setdefault(node, []).append(change)
                 told = "".join(f"\n  {line}" for line in lines(columns))
                 self._note(f"{node} {window.key}: the schema has changed{told}")
 
@@ -130,28 +128,28 @@ class SchemaDrift:
 
     def _before(self, node: str, name: str, start: int) -> str | None:
         """What the column is in the windows up to this one, as far as known."""
-        events = [one for one in self._changes.get(node, ()) if name in one.columns]
+        events = [one for one in self._kept(node) if name in one.columns]
         events.sort(key=lambda one: one.window_start)
         earlier = [one for one in events if one.window_start <= start]
         if earlier:
             return earlier[-1].columns[name][1]
         return events[0].columns[name][0] if events else self._stored[node].get(name)
 
-    def _without_later(self, node: str, start: int, columns: Columns) -> Columns:
-        """The changes less those that a later window has told already, as it was made first."""
+    def _without_later(self, node: str, start: int, columns: Columns, refused: bool) -> Columns:
+        """The changes less those that another window has told already, as it was made first."""
         left = dict(columns)
         for change in self._changes.get(node, ()):
             told = {name: pair for name, pair in change.columns.items() if columns.get(name) == pair}
-            if change.window_start <= start or not told:
+            if change.refused != refused or not told or (change.window_start <= start and not refused):
                 continue
             left = {name: pair for name, pair in left.items() if name not in told}
-            if told == change.columns:
-                self._put_earlier(change, start)
+            if told == change.columns and start < change.window_start:
+                put_earlier(self._metadata, self._fence, change, start)
         return left
 
     def _known(self, node: str, name: str, pair: tuple[str | None, str | None]) -> bool:
         """Whether the column is known to come and go, or to have values in some windows only."""
-        before = sum(one.columns.get(name) == pair for one in self._changes.get(node, ()))
+        before = sum(one.columns.get(name) == pair for one in self._kept(node))
         return before >= (1 if ALL_NULL in pair else MANY if None in pair else before + 1)
 
     def _was_filled(self, node: str, name: str) -> bool:
@@ -174,69 +172,30 @@ class SchemaDrift:
         return _differences(there, found)
 
     def _columns(self, node: str) -> set[str]:
-        return {*self._stored[node], *(name for one in self._changes.get(node, ()) for name in one.columns)}
+        return {*self._stored[node], *(name for one in self._kept(node) for name in one.columns)}
+
+    def _kept(self, node: str) -> list[Change]:
+        """The changes that are in the table."""
+        return [one for one in self._changes.get(node, ()) if not one.refused]
 
     def _dtype(self, node: str, name: str) -> str | None:
         """The dtype of a column, whether it has values or not; None where it was never seen."""
-        told = [one.columns[name] for one in self._changes.get(node, ()) if name in one.columns]
+        told = [one.columns[name] for one in self._kept(node) if name in one.columns]
         dtypes = [
             dtype for pair in reversed(told) for dtype in reversed(pair) if dtype not in (None, ALL_NULL)
         ]
         return self._stored[node].get(name) or next(iter(dtypes), None)
 
-    def _record(self, change: Change) -> None:
-        row = vars(change) | {"columns": json.dumps(change.columns)}
 
-        def work(connection: Connection) -> None:
-            self._fence(connection)
-            connection.execute(delete(tables.schema_change).where(*_same(change)))
-            connection.execute(insert(tables.schema_change).values(row))
-
-        self._metadata.write(work)
-        self._changes.setdefault(change.node, []).append(change)
-
-    def _put_earlier(self, change: Change, start: int) -> None:
-        def work(connection: Connection) -> None:
-            self._fence(connection)
-            connection.execute(
-                update(tables.schema_change)
-                .where(*_same(change), _change.window_start > start)
-                .values(window_start=start)
-            )
-
-        self._metadata.write(work)
-        change.window_start = start
+def _told(error: DataError, what: str, columns: Columns) -> DataError:
+    if columns:
+        error.message += f"; compared with {what}: {', '.join(lines(columns))}"
+    return error
 
 
-def changes(metadata: Metadata, node: str | None = None, limit: int | None = None) -> list[Change]:
-    """The recorded changes, the newest last; of one node, and the newest so many, if asked for."""
-    query = select(tables.schema_change).order_by(_change.id.desc()).limit(limit)
-    if node is not None:
-        query = query.where(_change.node == node)
-    rows = metadata.read(lambda connection: connection.execute(query).mappings().all())
-    return [
-        Change(
-            row["node"],
-            int(row["window_start"]),
-            {name: (before, after) for name, (before, after) in json.loads(row["columns"]).items()},
-            row["run"],
-            row["at"],
-        )
-        for row in reversed(rows)
-    ]
-
-
-def lines(columns: Columns) -> list[str]:
-    """The changes as a diff: "+ tail_number String", "- delay Int64", "~ distance Int64 -> Float64"."""
-    told = []
-    for name, (before, after) in columns.items():
-        if before is None:
-            told.append(f"+ {name} {after}")
-        elif after is None:
-            told.append(f"- {name} {before}")
-        else:
-            told.append(f"~ {name} {before} -> {after}")
-    return told
+def _has_other_dtypes(columns: Columns) -> bool:
+    """Whether a column has another dtype, which tables refuse."""
+    return any(before and after and ALL_NULL not in (before, after) for before, after in columns.values())
 
 
 def _against(node: Node, found: Mapping[str, str | None]) -> Columns:
@@ -259,7 +218,7 @@ def _differences(before: Mapping[str, str], found: Mapping[str, str | None]) -> 
 def _dtypes(schema: Mapping[str, pl.DataType]) -> dict[str, str | None]:
     """Dtypes as the lake keeps and calls them; None where all values are missing and there is none."""
     told = {name: described(read_back_as(dtype)) for name, dtype in schema.items()}
-    return {name: None if "Null" in text else text for name, text in told.items()}
+    return {name: None if _UNTYPED.search(text) else text for name, text in told.items()}
 
 
 def _without_values(rows: Divided) -> set[str]:
@@ -277,7 +236,3 @@ def _without_values(rows: Divided) -> set[str]:
 
 def _without_start(columns: Mapping[str, str]) -> dict[str, str]:
     return {name: dtype for name, dtype in columns.items() if name != "window_start"}
-
-
-def _same(change: Change) -> tuple[ColumnElement[bool], ...]:
-    return (_change.node == change.node, _change.run == change.run, _change.at == change.at)

@@ -231,6 +231,7 @@ schema_change = Table(
     Column("run", Text, nullable=False),
     Column("at", Double, nullable=False),
     Column("columns", Text, nullable=False, comment="JSON: by column its dtype before and after"),
+    Column("refused", Boolean, nullable=False, comment="whether the window failed for it"),
     Index("schema_change_node", "node", "at"),
     sqlite_autoincrement=True,
 )

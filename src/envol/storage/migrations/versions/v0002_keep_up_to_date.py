@@ -212,6 +212,7 @@ def _create_schema_change() -> None:
         sa.Column("run", sa.Text, nullable=False),
         sa.Column("at", sa.Double, nullable=False),
         sa.Column("columns", sa.Text, nullable=False, comment="JSON: by column its dtype before and after"),
+        sa.Column("refused", sa.Boolean, nullable=False, comment="whether the window failed for it"),
         sqlite_autoincrement=True,
     )
     op.create_index("schema_change_node", "schema_change", ["node", "at"])
