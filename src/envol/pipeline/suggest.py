@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import re
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any
@@ -183,7 +184,9 @@ def _attribute(column: str, names: dict[str, str]) -> str:
 
 
 def _class_name(table: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in table.split("_") if part) or "Rows"
+    words = re.split(r"[\W_]+", table)
+    name = "".join(word[:1].upper() + word[1:] for word in words)
+    return name if name.isidentifier() else f"Rows{name}"
 
 
 def _literal(value: Any) -> str:

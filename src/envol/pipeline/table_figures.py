@@ -53,7 +53,8 @@ class Seen:
         elif self.texts is not None:
             parts.append(_counted(len(self.texts), "text"))
         if (low := self.figures.get("low")) is not None:
-            parts.append(f"{_short(low)} to {_short(self.figures['high'])}")
+            high = self.figures["high"]
+            parts.append(_short(low) if low == high else f"{_short(low)} to {_short(high)}")
         if self.dtype == pl.String:
             first, last = self.figures["shortest"], self.figures["longest"]
             parts.append(_counted(last, "byte") if first == last else f"{first} to {last} bytes")
@@ -121,7 +122,7 @@ def _figures(column: str, dtype: pl.DataType) -> dict[str, str]:
 def _look_closer(lake: Lake, source: str, seen: Seen) -> None:
     """See whether values are all different, or which few texts there are."""
     different, column = seen.figures.get("different", 0), _quoted(seen.name)
-    if not seen.nullable and seen.dtype != pl.Boolean and different > seen.rows * 0.8:
+    if not seen.nullable and seen.rows > 1 and different > seen.rows * 0.8:
         seen.unique = _all_different(lake, source, column, seen.rows)
     if seen.dtype == pl.String and not seen.unique and different <= 2 * MOST_TEXTS:
         query = f"SELECT DISTINCT {column} AS text FROM {source} ORDER BY 1 NULLS LAST LIMIT {MOST_TEXTS + 2}"
