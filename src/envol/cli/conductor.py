@@ -29,9 +29,11 @@ def conductor(project: ProjectOption = None, log: LogOption = "pretty") -> int:
     Ctrl-C (or SIGTERM) lets running tasks end, a second one ends them at once. Exit code 130: they were
     killed.
     """
+    import logging
     import signal
     from types import FrameType
 
+    from envol.errors import EnvolError
     from envol.family import end_with_supervisor
     from envol.log import log_lines
     from envol.pipeline import Conductor
@@ -41,18 +43,22 @@ def conductor(project: ProjectOption = None, log: LogOption = "pretty") -> int:
 
     end_with_supervisor()
     log_lines("conductor", log_style(log))
-    found = load_project(project)
-    with Store.of(found, patience=PATIENCE) as store:
-        one = Conductor(found, store, the_clock())
+    try:
+        found = load_project(project)
+        with Store.of(found, patience=PATIENCE) as store:
+            one = Conductor(found, store, the_clock())
 
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            # The kernel's timer, for a database that is away when it is to be told.
-            signal.alarm(int(found.config.conductor.stop_timeout) + _SPARE_SECONDS)
-            one.stop()
+            def stop(_number: int, _frame: FrameType | None) -> None:
+                # The kernel's timer, for a database that is away when it is to be told.
+                signal.alarm(int(found.config.conductor.stop_timeout) + _SPARE_SECONDS)
+                one.stop()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-        return one.conduct()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, stop)
+            return one.conduct()
+    except EnvolError as error:
+        logging.getLogger("envol.conductor").error("%s", error)
+        return error.exit_code
 
 
 def log_style(text: str) -> Style:
