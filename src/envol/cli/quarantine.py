@@ -307,7 +307,8 @@ def _print_report(report: Report, json: bool) -> None:
     if report.before:
         print(f"{report.table}: {count(report.before, 'row')} replaced by the same before")
     if report.refused:
-        print(f"{report.table}: {count(len(report.refused), 'row')} stay in quarantine, as they do not pass:")
+        stay = "stays" if len(report.refused) == 1 else "stay"
+        print(f"{report.table}: {count(len(report.refused), 'row')} {stay} in quarantine, still breaking:")
         for identity, reason in list(report.refused.items())[:SHOWN_REFUSED]:
             print(f"  {identity}  {reason}")
         if (rest := len(report.refused) - SHOWN_REFUSED) > 0:

@@ -110,8 +110,7 @@ class SchemaDrift:
                 change = Change(node, window.epoch, columns, refused, self._run, time.time())
                 record(self._metadata, self._fence, change)
                 self._changes.setdefault(node, []).append(change)
-                told = "".join(f"\n  {line}" for line in lines(columns))
-                self._note(f"{node} {window.key}: the schema has changed{told}")
+                self._note(f"{node} {window.key}: the schema has changed: {', '.join(lines(columns))}")
 
     def _state(
         self, node: str, name: str, before: str | None, found: Mapping[str, str | None], empty: bool
