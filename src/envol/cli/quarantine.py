@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import sys
-from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from envol.cli.options import ByOption, JsonOption, ProjectOption, ReasonOption, opened, said, who
-from envol.cli.output import console, count, moment, print_json, table
+from envol.cli.output import console, count, print_json
+from envol.cli.quarantine_tables import print_history, print_overview, print_report
 
 if TYPE_CHECKING:
-    from envol.pipeline.quarantine.held import Choice, Held
-    from envol.pipeline.quarantine.review import Quarantine, Report
+    from envol.pipeline.quarantine.held import Choice
+    from envol.pipeline.quarantine.review import Quarantine
     from envol.project import Project
     from envol.storage import Store
 
 SHOWN = 50
 MANY = 20
 """So many rows are decided about without a question."""
-SHOWN_REFUSED = 10
 
 TableArgument = Annotated[str, typer.Argument(metavar="TABLE", help="Name of the table.")]
 WindowOption = Annotated[
@@ -75,7 +74,7 @@ def show(
         elif window or rule:
             raise UserError("--window and --rule choose rows of a table", remedy="name the table as well")
         else:
-            _print_overview(quarantine.overview(), limit, json)
+            print_overview(quarantine.overview(), limit, json)
 
 
 def export(
@@ -132,7 +131,7 @@ def replay(
     rows = read_rows(file)
     with opened(project) as (found, store):
         report = _quarantine(found, store).replay(name, rows, by=who(by), reason=said(reason))
-    _print_report(report, json)
+    print_report(report, json)
     return 1 if report.refused else 0
 
 
@@ -157,7 +156,7 @@ def release(
         quarantine, choice = _quarantine(found, store), Choice(window, rule, ids or ())
         if not (yes or _agreed(quarantine, name, choice, "release")):
             return 1
-        _print_report(quarantine.release(name, choice, by=who(by), reason=said(reason)), json)
+        print_report(quarantine.release(name, choice, by=who(by), reason=said(reason)), json)
     return 0
 
 
@@ -179,7 +178,7 @@ def drop(
         quarantine, choice = _quarantine(found, store), Choice(window, rule, ids or ())
         if not (yes or _agreed(quarantine, name, choice, "drop")):
             return 1
-        _print_report(quarantine.drop(name, choice, by=who(by), reason=said(reason)), json)
+        print_report(quarantine.drop(name, choice, by=who(by), reason=said(reason)), json)
     return 0
 
 
@@ -199,7 +198,7 @@ def undo(
     They are in quarantine again, as they came, once their window is made again.
     """
     with opened(project) as (found, store):
-        _print_report(_quarantine(found, store).undo(name, ids, by=who(by), reason=said(reason)), json)
+        print_report(_quarantine(found, store).undo(name, ids, by=who(by), reason=said(reason)), json)
 
 
 def history(
@@ -226,7 +225,7 @@ def history(
         if json:
             print_json(told)
         else:
-            _print_history(told, found.calendar.zone)
+            print_history(told, found.calendar.zone)
 
 
 def _quarantine(project: Project, store: Store) -> Quarantine:
@@ -237,7 +236,8 @@ def _quarantine(project: Project, store: Store) -> Quarantine:
 
 
 def _tell(text: str) -> None:
-    print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+    """Show how far it is, in a line that the next one overwrites."""
+    print(f"{text}\x1b[K\r", end="", file=sys.stderr, flush=True)
 
 
 def _size(quarantine: Quarantine, name: str, choice: Choice) -> int:
@@ -259,78 +259,3 @@ def _agreed(quarantine: Quarantine, name: str, choice: Choice, verb: str) -> boo
         return True
     print("nothing has changed")
     return False
-
-
-def _print_overview(held: list[Held], limit: int, json: bool) -> None:
-    if json:
-        print_json(held)
-        return
-    if not held:
-        print("nothing is in quarantine")
-        return
-    rows = table("table", "window", "rows", "reasons", right=("rows",), wrap=("reasons",))
-    for one in held[:limit]:
-        reasons = sorted(one.rules.items(), key=lambda rule: -rule[1])
-        rows.add_row(
-            one.table,
-            one.window,
-            f"{one.rows:,}",
-            ", ".join(f"{number:,} x {rule}" for rule, number in reasons),
-        )
-    out = console()
-    out.print(rows)
-    total, oldest = sum(one.rows for one in held), min(held, key=lambda one: one.window_start)
-    told = f"{count(total, 'row')} in {count(len(held), 'window')}, the oldest {oldest.table} {oldest.window}"
-    more = f", {limit:,} shown: --limit {len(held)} shows all" if len(held) > limit else ""
-    out.print(f"\n{told}{more}")
-
-
-def _print_report(report: Report, json: bool) -> None:
-    from envol.pipeline.quarantine.review import DONE
-
-    if sys.stderr.isatty():
-        _tell("")
-    if json:
-        print_json(report)
-        return
-    done, again = DONE[report.action], "once their windows are made again"
-    if report.action == "undo":
-        command = f"envol run --node {report.table} --rerun"
-        print(f"{report.table}: {count(report.later, 'row')} in quarantine again {again}: {command}")
-        return
-    if report.rows or not (report.later or report.before or report.refused):
-        print(f"{report.table}: {count(report.rows, 'row')} {done} in {count(report.windows, 'window')}")
-    if report.readers:
-        print(f"to be made again from them: {', '.join(report.readers)}: envol run")
-    if report.later:
-        print(f"{report.table}: {count(report.later, 'row')} {done} {again}: envol run")
-    if report.before:
-        print(f"{report.table}: {count(report.before, 'row')} replaced by the same before")
-    if report.refused:
-        stay = "stays" if len(report.refused) == 1 else "stay"
-        print(f"{report.table}: {count(len(report.refused), 'row')} {stay} in quarantine, still breaking:")
-        for identity, reason in list(report.refused.items())[:SHOWN_REFUSED]:
-            print(f"  {identity}  {reason}")
-        if (rest := len(report.refused) - SHOWN_REFUSED) > 0:
-            print(f"  and {count(rest, 'row')} more: --json tells all")
-
-
-def _print_history(told: list[dict[str, Any]], zone: tzinfo) -> None:
-    if not told:
-        print("nothing was decided yet")
-        return
-    rows = table(
-        "at", "table", "row", "action", "by", "reason", "replaced by", wrap=("reason", "replaced by")
-    )
-    for one in told:
-        waiting = "" if one["settled"] else " (at the next run)"
-        rows.add_row(
-            moment(one["at"], zone),
-            one["table"],
-            one["quarantine_id"],
-            one["action"] + waiting,
-            one["by"],
-            one["reason"],
-            one["row"] or "",
-        )
-    console().print(rows)
