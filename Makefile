@@ -38,19 +38,24 @@ test: lint $(MLFLOW)/.ready
 # Envol beside its peers, as ratios; each prints a table (see docs/benchmarks.md).
 bench: setup
 	$(BIN)/python benchmarks/windows.py
-	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/isolation.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/pipeline
 
 # The same on small sizes: do they still run?
 bench-smoke: setup
 	$(BIN)/python benchmarks/windows.py --quick
-	$(BIN)/python benchmarks/planning.py --quick
+	$(BIN)/python benchmarks/scale.py --quick
+	$(BIN)/python benchmarks/isolation.py --quick
 	$(BIN)/python benchmarks/serving.py --quick
+	$(BIN)/python benchmarks/pipeline --quick --peers none
 
 # Exact versions with hashes; no index address is written into the files.
 lock:
 	uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/dev.txt
 	uv pip compile requirements/mlflow.in -c requirements/dev.txt --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/mlflow.txt
+	for peer in dagster kedro metaflow prefect; do uv pip compile benchmarks/pipeline/requirements/$$peer.in --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o benchmarks/pipeline/requirements/$$peer.txt; done
 
 clean:
 	rm -rf $(VENV) $(MLFLOW) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache examples/flights/.envol
