@@ -143,6 +143,14 @@ class Postgres:
             self.execute(f"DROP SCHEMA {schema} CASCADE", name)
         self._free.append(url)
 
+    @contextmanager
+    def copy_of(self, url: str) -> Iterator[str]:
+        """The url of a copy of a database that nobody uses, for the block: what is in it need not be made."""
+        name = f"copy_{os.getpid()}_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {url.rpartition('/')[2]}")
+        yield self.url(name)
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """The rows of a statement run by the superuser, outside any transaction."""
         with psycopg.connect(self.url(database), autocommit=True) as connection:
@@ -238,7 +246,7 @@ def _account() -> pwd.struct_passwd:
     raise AssertionError("there is no user to run PostgreSQL as")
 
 
-def place(folder: Path) -> Place:
+def place(folder: Path, project: str = "test") -> Place:
     """A store in a folder, or where the variables ENVOL_STORAGE_* say."""
     url, data = os.environ.get("ENVOL_STORAGE_URL"), os.environ.get("ENVOL_STORAGE_DATA")
-    return Place(folder, Database(url, "test") if url else None, f"{data}/test" if data else None)
+    return Place(folder, Database(url, project) if url else None, f"{data}/{project}" if data else None)

@@ -32,14 +32,14 @@ from envol import Window, model, source, table, value
 """
 CONFIG = """
 [project]
-name = "small"
+name = "{name}"
 start = "2024-01-01"
 timezone = "UTC"
 """
 
 
 class SmallProject:
-    """A project folder with one module, and what one does with it."""
+    """A project folder with one module, and what one does with it; the project is named after its folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -48,7 +48,7 @@ class SmallProject:
     def write(self, module: str, config: str = "") -> SmallProject:
         """Replace the module and what follows [project] in `envol.toml`."""
         self.root.mkdir(exist_ok=True)
-        (self.root / "envol.toml").write_text(CONFIG + textwrap.dedent(config))
+        (self.root / "envol.toml").write_text(CONFIG.format(name=self.root.name) + textwrap.dedent(config))
         (self.root / "pipeline.py").write_text(HEADER + textwrap.dedent(module))
         return self
 
@@ -63,12 +63,16 @@ class SmallProject:
     def store_path(self) -> Path:
         return self.root / ".envol"
 
+    def store(self) -> Store:
+        """The project's store, wherever it is."""
+        return Store.of(load_project(self.root))
+
     def plan(self, now: str | None = None, **options: Any) -> Plan:
-        with Store(self.store_path) as store:
+        with self.store() as store:
             return make_plan(load_project(self.root), store, self._clock(now), **options)
 
     def run(self, now: str | None = None, **options: Any) -> RunResult:
-        with Store(self.store_path) as store:
+        with self.store() as store:
             return run(load_project(self.root), store, self._clock(now), **options)
 
     def start(self, now: str | None = None) -> subprocess.Popen[str]:
@@ -87,21 +91,20 @@ class SmallProject:
 
     def count_tasks(self) -> int:
         """How many tasks of all runs have ended."""
-        if not (self.store_path / "metadata.sqlite").exists():
-            return 0
-        with Store(self.store_path) as store, store.metadata.connect() as connection:
-            return connection.execute(select(func.count()).select_from(tables.task)).scalar_one()
+        with self.store() as store:
+            return _count_tasks(store) if store.exists() else 0
 
     def wait_for_tasks(self, count: int, process: subprocess.Popen[str]) -> None:
         """Wait until so many tasks have ended, or the process has."""
         deadline = time.monotonic() + PATIENCE
-        while self.count_tasks() < count and process.poll() is None:
-            assert time.monotonic() < deadline, "the run makes no progress"
-            time.sleep(0.01)
+        with self.store() as store:
+            while process.poll() is None and not (store.exists() and _count_tasks(store) >= count):
+                assert time.monotonic() < deadline, "the run makes no progress"
+                time.sleep(0.01)
 
     def table(self, name: str) -> pl.DataFrame:
         """A table's rows in a fixed order."""
-        with Store(self.store_path) as store:
+        with self.store() as store:
             frame = store.lake.read(name)
         return frame.sort(frame.columns)
 
@@ -115,3 +118,8 @@ class SmallProject:
 
     def _clock(self, now: str | None) -> FixedClock:
         return FixedClock(self.now if now is None else datetime.fromisoformat(now + "T00:00:00+00:00"))
+
+
+def _count_tasks(store: Store) -> int:
+    query = select(func.count()).select_from(tables.task)
+    return store.metadata.read(lambda connection: connection.execute(query).scalar_one())

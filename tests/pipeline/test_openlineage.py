@@ -103,11 +103,11 @@ def test_the_facets_tell_window_snapshot_code_and_parent(events: list[RunEvent],
     assert run["nominalTime"]["nominalStartTime"].startswith("2024-01-05T00:00:00")
     assert run["envol_definition"]["gitCommit"] == commit and run["envol_definition"]["fingerprint"]
     assert run["envol_definition"]["gitDirty"] is True  # .envol and envol.toml are not committed
-    assert run["parent"]["job"] == {"namespace": "small", "name": "envol run", "facets": {}}
+    assert run["parent"]["job"] == {"namespace": "project", "name": "envol run", "facets": {}}
     assert job["sourceCodeLocation"]["url"] == "https://git.example.org/energy/pumps.git"
     assert job["sourceCodeLocation"]["version"] == commit and "secret" not in json.dumps(event)
     [output] = event["outputs"]
-    assert (output["namespace"], output["name"]) == ("small", "risk_predictions")
+    assert (output["namespace"], output["name"]) == ("project", "risk_predictions")
     assert output["outputFacets"]["outputStatistics"]["rowCount"] == 3
     assert output["facets"]["envol_window"]["snapshot"] == int(output["facets"]["version"]["datasetVersion"])
     assert {"name": "model_version", "type": "Int64", "fields": []} in output["facets"]["schema"]["fields"]
