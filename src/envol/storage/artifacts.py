@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from envol.errors import CorruptArtifactError, NotFoundError, StorageError, UserError
+from envol.storage.disk import flush
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _INCOMING = ".incoming-"
@@ -100,7 +101,7 @@ class Artifacts:
         except OSError:
             if not target.is_dir():  # otherwise it is stored already
                 raise
-        _flush(self.path)
+        flush(self.path)
 
     def _discard(self, path: Path) -> None:
         # Renamed first: a reader finds the whole folder or none.
@@ -164,12 +165,4 @@ def _files(folder: Path) -> Iterator[Path]:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    _flush(target)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(target)

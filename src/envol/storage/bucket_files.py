@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import duckdb
@@ -52,6 +55,23 @@ class BucketFiles:
     def delete(self, paths: Iterable[str]) -> None:
         """Remove objects; a path is below `tables`, or whole."""
         self._bucket.delete(f"{TABLES}/{path.removeprefix(self.path)}" for path in paths)
+
+    def sizes(self) -> dict[str, int]:
+        """Every object's path below `tables`, and its bytes."""
+        found = self._bucket.sizes(f"{TABLES}/")
+        return {key.removeprefix(f"{TABLES}/"): size for key, size in found.items()}
+
+    @contextmanager
+    def local(self, path: str) -> Iterator[Path]:
+        """A copy of an object for reading, which goes at the end of the block."""
+        with tempfile.TemporaryDirectory(prefix="envol-") as folder:
+            copy = Path(folder) / "file"
+            self._bucket.download(f"{TABLES}/{path}", copy)
+            yield copy
+
+    def put(self, path: str, source: Path) -> None:
+        """Write an object from a file; it is there whole or not at all."""
+        self._bucket.put(f"{TABLES}/{path}", source)
 
     def explanation(self, text: str) -> tuple[str, str] | None:
         """What an error means and what to do."""

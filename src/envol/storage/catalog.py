@@ -11,7 +11,7 @@ import polars as pl
 
 from envol.errors import NotFoundError
 from envol.storage.dtypes import described, incoming, quoted
-from envol.storage.engine import META, Cursor
+from envol.storage.ground import META, Cursor
 from envol.storage.records import TableInfo
 
 WINDOW_START = "window_start"

@@ -70,6 +70,11 @@ class CatalogFile:
         """The work's result: a file is never away."""
         return work()
 
+    def attach_plain(self, database: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Attach the catalog's own tables."""
+        path = str(self._folder / CATALOG).replace("'", "''")
+        database.execute(f"ATTACH '{path}' AS {name} (TYPE sqlite)")
+
     def exists(self) -> bool:
         """Whether the lake was made."""
         return (self._folder / CATALOG).exists()
@@ -125,6 +130,12 @@ class CatalogSchema:
     def awaited(self, work: Callable[[], Result]) -> Result:
         """Do the work, and again from its start while the server is away."""
         return self._server.awaited(work)
+
+    def attach_plain(self, database: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Attach the catalog's own tables."""
+        source = self.source.removeprefix("postgres:").replace("'", "''")
+        schema = self._database.lake_schema.replace("'", "''")
+        database.execute(f"ATTACH '{source}' AS {name} (TYPE postgres, SCHEMA '{schema}')")
 
     def exists(self) -> bool:
         """Whether the lake was made, up to its last option."""

@@ -19,7 +19,8 @@ import polars as pl
 from envol.errors import EnvolError
 from envol.project.windows import Window
 from envol.storage import catalog, maintenance
-from envol.storage.engine import Cursor, Engine, transaction
+from envol.storage.engine import Engine, transaction
+from envol.storage.ground import Cursor
 from envol.storage.known import Known
 from envol.storage.records import Commit
 from envol.storage.replacing import Incoming, IncomingSpool, replace_rows

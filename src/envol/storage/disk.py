@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -37,3 +38,12 @@ def make_folder(path: Path) -> Path:
             remedy=f"check the space and the permissions of {path.parent}",
         ) from error
     return path
+
+
+def flush(path: Path) -> None:
+    """Have a file, or what a folder lists, written to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

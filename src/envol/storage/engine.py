@@ -1,30 +1,20 @@
-"""DuckDB with the lake attached: extensions, the catalog, the writers' lock, retries, and clear errors."""
+"""DuckDB with the lake attached: the writers' lock, retries, and clear errors."""
 
 from __future__ import annotations
 
 import random
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeVar
 
 import duckdb
 
 from envol.errors import EnvolError, NotFoundError, StorageError, UserError
-from envol.storage.catalogs import BUSY_SECONDS, LAST_OPTION, Catalog, CatalogFile, CatalogSchema
-from envol.storage.files import FolderFiles
-from envol.storage.place import Place
-from envol.storage.waiting import OPENING
+from envol.storage.catalogs import BUSY_SECONDS, LAST_OPTION
+from envol.storage.ground import TRANSIENT, Cursor, Ground
 
-if TYPE_CHECKING:
-    from envol.storage.bucket_files import BucketFiles
-
-META = "__ducklake_metadata_lake"
-"""Name under which DuckLake attaches the catalog itself."""
-_TRANSIENT = ("database is locked", "database table is locked", "conflict", "retry count")
 # DuckLake goes on in a transaction whose connection has dropped until it needs the catalog once more.
 _BROKEN_OFF = "current transaction is aborted"
 
@@ -35,70 +25,7 @@ OPTIONS = {
     LAST_OPTION: "32MB",
 }
 
-Files: TypeAlias = "FolderFiles | BucketFiles"
 Result = TypeVar("Result")
-Cursor = duckdb.DuckDBPyConnection
-
-
-class Ground:
-    """Where a lake is: its catalog, its files, and a folder on this machine.
-
-    Raises:
-        UserError: what is needed to reach it is not installed or not set.
-    """
-
-    def __init__(self, place: Place, opening: float = OPENING) -> None:
-        self.folder = place.folder
-        self.catalog: Catalog = (
-            CatalogFile(place.folder) if place.database is None else CatalogSchema(place.database, opening)
-        )
-        self.files: Files = FolderFiles(place.folder)
-        if place.data is not None:
-            from envol.storage.bucket_files import BucketFiles
-
-            self.files = BucketFiles(place.data, opening)
-
-    def __str__(self) -> str:
-        return " and ".join(name for name in (self.catalog.name, self.files.name) if name)
-
-    def awaited(self, work: Callable[[], Result]) -> Result:
-        """Do the work, and again from its start while a server is away."""
-        return self.catalog.awaited(lambda: self.files.awaited(work))
-
-    def instance(self) -> Cursor:
-        """A DuckDB instance that can attach the lake; nothing is downloaded where the packages are."""
-        names = [
-            self.catalog.extension,
-            *([self.files.extension] if self.files.extension else []),
-            "ducklake",
-        ]
-        database = _instance(names, self.folder)
-        self.files.prepare(database)
-        return database
-
-    def attach(self, database: Cursor, *, source: str | None = None, read_only: bool = False) -> None:
-        """Attach the lake as `lake`."""
-        # The data path is given anew each time, so that the folder can be moved or copied.
-        settings = [
-            f"DATA_PATH {literal(self.files.path)}",
-            "OVERRIDE_DATA_PATH true",
-            "DATA_INLINING_ROW_LIMIT 0",
-            *self.catalog.options,
-        ]
-        if read_only:
-            settings.append("READ_ONLY")
-        database.execute(
-            f"ATTACH {literal(f'ducklake:{source or self.catalog.source}')} AS lake ({', '.join(settings)})"
-        )
-
-    def explanation(self, text: str) -> tuple[str, str]:
-        """What an error of DuckDB or the disk means and what to do."""
-        found = self.catalog.explanation(text) or self.files.explanation(text)
-        if found is not None:
-            return found
-        if any(word in text.lower() for word in _TRANSIENT):
-            return "another program keeps it locked", "find the program that writes to it, or end it"
-        return text.split("\n\nStack Trace")[0], f"check the space and the permissions of {self}"
 
 
 class Engine:
@@ -187,9 +114,7 @@ class Engine:
                 return work()
             except duckdb.Error as error:
                 text = str(error).lower()
-                if time.monotonic() > deadline or not any(
-                    word in text for word in (*_TRANSIENT, _BROKEN_OFF)
-                ):
+                if time.monotonic() > deadline or not any(word in text for word in (*TRANSIENT, _BROKEN_OFF)):
                     raise
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, 1.0)
@@ -252,42 +177,3 @@ def transaction(cursor: Cursor) -> Iterator[None]:
         with suppress(duckdb.Error):  # a commit that failed has rolled back already
             cursor.rollback()
         raise
-
-
-def _instance(extensions: list[str], folder: Path) -> Cursor:
-    files = [_packaged(extension) for extension in extensions]
-    installed = all(file.exists() for file in files)
-    database = duckdb.connect(
-        config={
-            # Verifying the signatures takes 0.3 s each time, and these files came with the Python packages,
-            # whose code runs unverified as well. What DuckDB downloads instead is verified.
-            "allow_unsigned_extensions": installed,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "python_enable_replacements": False,
-            "temp_directory": str(folder / ".duckdb-temporary"),
-        }
-    )
-    for extension, file in zip(extensions, files, strict=True):
-        if installed:
-            database.execute(f"LOAD {literal(str(file))}")
-        else:
-            database.install_extension(extension)
-            database.load_extension(extension)
-    database.execute("SET GLOBAL TimeZone = 'UTC'")
-    database.execute("SET enable_progress_bar = false")  # it would stand among what scripts read
-    # Windows are replaced all the time: what is kept of their files would grow, and hardly be read again.
-    database.execute("SET GLOBAL enable_external_file_cache = false")
-    database.execute("SET enable_progress_bar = false")  # it would stand among what scripts read
-    return database
-
-
-def literal(text: str) -> str:
-    """The text as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _packaged(extension: str) -> Path:
-    """Where the package `duckdb-extension-...` keeps the extension."""
-    package = Path(sysconfig.get_path("purelib")) / f"duckdb_extension_{extension}"
-    return package / "extensions" / f"v{duckdb.__version__}" / f"{extension}.duckdb_extension"

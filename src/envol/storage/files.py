@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import duckdb
 
-from envol.storage.disk import is_full
+from envol.storage.disk import flush, is_full
 
 TABLES = "tables"
 Result = TypeVar("Result")
@@ -51,6 +53,26 @@ class FolderFiles:
         """Remove files; a path is below the folder, or whole."""
         for path in paths:
             (self._folder / TABLES / path).unlink(missing_ok=True)
+
+    def sizes(self) -> dict[str, int]:
+        """Every file's path below the folder, and its bytes."""
+        root = self._folder / TABLES
+        found = (path for path in root.rglob("*") if path.is_file())
+        return {path.relative_to(root).as_posix(): path.stat().st_size for path in found}
+
+    @contextmanager
+    def local(self, path: str) -> Iterator[Path]:
+        """A file for reading."""
+        yield self._folder / TABLES / path
+
+    def put(self, path: str, source: Path) -> None:
+        """Copy a file in; it is there whole or not at all."""
+        target = self._folder / TABLES / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.draft")
+        shutil.copyfile(source, draft)
+        flush(draft)
+        draft.rename(target)
 
     def explanation(self, text: str) -> tuple[str, str] | None:
         """What an error means and what to do."""

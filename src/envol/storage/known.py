@@ -7,7 +7,7 @@ from datetime import datetime
 from envol.project.windows import Window
 from envol.storage import catalog
 from envol.storage.catalog import Stored
-from envol.storage.engine import Cursor
+from envol.storage.ground import Cursor
 
 
 class Known:

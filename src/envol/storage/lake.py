@@ -14,7 +14,8 @@ from envol.project.windows import Window
 from envol.storage import catalog, maintenance
 from envol.storage.catalog import table_sql
 from envol.storage.committing import Committer, Request
-from envol.storage.engine import Engine, Ground, transaction
+from envol.storage.engine import Engine, transaction
+from envol.storage.ground import Ground
 from envol.storage.place import Place
 from envol.storage.query import Reader
 from envol.storage.reading import Bounds, divided, needed, read_rows
@@ -50,7 +51,7 @@ class Lake:
         merge_every: int = maintenance.MERGE_EVERY,
         patience: float = OPENING,
     ) -> None:
-        ground = Ground(place if isinstance(place, Place) else Place(Path(place)), patience)
+        ground = Ground.of(place if isinstance(place, Place) else Place(Path(place)), patience)
         self.path = ground.folder
         self._engine = Engine(ground, read_only=read_only)
         self._committer = Committer(self._engine, merge_every)

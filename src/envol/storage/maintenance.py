@@ -11,7 +11,8 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from envol.errors import UserError
-from envol.storage.engine import META, Cursor, Engine, Files, literal
+from envol.storage.engine import Engine
+from envol.storage.ground import META, Cursor, Files, literal
 from envol.storage.records import Compaction
 
 MERGE_EVERY = 100

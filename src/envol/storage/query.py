@@ -12,7 +12,7 @@ import duckdb
 import polars as pl
 
 from envol.errors import UserError
-from envol.storage.engine import Cursor, Ground, literal
+from envol.storage.ground import Cursor, Ground, literal
 
 _SAFE_FUNCTIONS = {
     "generate_series",

@@ -12,7 +12,7 @@ from envol.errors import UserError
 from envol.storage import catalog
 from envol.storage.catalog import WINDOW_START, arrow_frame, missing_column, notes_of, table_sql
 from envol.storage.dtypes import incoming, quoted
-from envol.storage.engine import Cursor
+from envol.storage.ground import Cursor
 
 PART_ROWS = 200_000
 """About how many rows a scan reads at a time; whole windows, so one window may be more."""

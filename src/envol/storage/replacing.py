@@ -11,7 +11,7 @@ from envol.errors import DataError
 from envol.project.windows import Window
 from envol.storage.catalog import WINDOW_START, Stored, table_sql
 from envol.storage.dtypes import UnsupportedError, described, fits, kept, outgoing, quoted, untyped
-from envol.storage.engine import Cursor, literal
+from envol.storage.ground import Cursor, literal
 from envol.storage.known import Known
 from envol.storage.spool import Spool
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -110,15 +111,15 @@ class Bucket:
 
         self._do("read", work)
 
-    def keys(self, below: str = "") -> Iterator[str]:
-        """Names of the objects below a name, sorted."""
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Names of the objects below a name, and their bytes."""
         import obstore
 
-        def work() -> list[str]:
+        def work() -> dict[str, int]:
             pages = obstore.list(self._store, below or None)
-            return sorted(str(entry["path"]) for page in pages for entry in page)
+            return {str(entry["path"]): int(entry["size"]) for page in pages for entry in page}
 
-        return iter(self._do("read", work))
+        return self._do("read", work)
 
     def holds_any(self, below: str) -> bool:
         """Whether there is an object below a name."""
@@ -194,7 +195,7 @@ def away(error: Exception) -> str | None:
 
 
 def secret_sql(address: str, access: Access) -> str:
-    """DuckDB's statement that lets it reach a bucket."""
+    """DuckDB's statement that lets it reach what is below an address."""
     options = {"KEY_ID": access.key, "SECRET": access.secret, "REGION": access.region, "SCOPE": address}
     if access.token:
         options["SESSION_TOKEN"] = access.token
@@ -203,7 +204,8 @@ def secret_sql(address: str, access: Access) -> str:
         options |= {"ENDPOINT": host.rstrip("/"), "URL_STYLE": "path"}
         options["USE_SSL"] = "false" if scheme == "http" else "true"
     listed = ", ".join("{} '{}'".format(name, value.replace("'", "''")) for name, value in options.items())
-    return f"CREATE SECRET envol_data (TYPE s3, {listed})"
+    name = hashlib.sha256(address.encode()).hexdigest()[:16]
+    return f"CREATE SECRET envol_{name} (TYPE s3, {listed})"
 
 
 def _store(address: str, access: Access) -> S3Store:

@@ -61,7 +61,7 @@ class SharedArtifacts(Artifacts):
 
     def digests(self) -> list[str]:
         """Digests of what is stored, sorted."""
-        found = (_MANIFEST.fullmatch(key) for key in self._bucket.keys())
+        found = (_MANIFEST.fullmatch(key) for key in self._bucket.sizes())
         return sorted(match[1] for match in found if match)
 
     def delete(self, digest: str) -> None:
