@@ -17,6 +17,7 @@ from envol.cli import (
     conductor,
     contract,
     data,
+    gc,
     lineage,
     models,
     new,
@@ -190,6 +191,7 @@ app.command(
         "envol lineage departures --send http://localhost:5000",
     ),
 )(lineage.lineage)
+app.command("gc", epilog=_examples("envol gc --dry-run", "envol gc", "envol gc --json"))(gc.gc)
 app.command("compact", epilog=_examples("envol compact", "envol compact --expire 30d"))(data.compact)
 
 _quarantine = _group("quarantine", "Rows that broke a contract: look at them, and decide about them.")

@@ -147,7 +147,12 @@ def carry_out(
         order = Order(made, newest_first=newest_first)
         one = _Run(project, store, clock, made, order, lease, workers, observer, stop)
         cancelled.stop = lease.on_lost = one.stop
-        return one.carry_out(kind, backfill, cancelled, isolate_all=isolate_all)
+        result = one.carry_out(kind, backfill, cancelled, isolate_all=isolate_all)
+    if not stop.is_set():
+        from envol.pipeline.retention import collect_daily
+
+        collect_daily(project, store, clock)
+    return result
 
 
 class Cancelling:

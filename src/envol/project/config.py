@@ -18,7 +18,10 @@ from envol.project.toml_lines import TomlLines
 from envol.project.windows import Calendar
 
 FILE = "envol.toml"
+NEVER = "never"
+"""What `[retention]` says of records that are always kept."""
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+Kept = Annotated[str, msgspec.Meta(pattern=rf"^({NEVER}|\d+(h|d|w|mo))$")]
 Section = type[msgspec.Struct]
 # Tells where a key stands: "envol.toml:12", or the variable that it was taken from.
 Place = Callable[..., str]
@@ -65,6 +68,24 @@ class ConductorSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     stop_timeout: Annotated[float, msgspec.Meta(ge=0)] = 60.0
 
 
+class RetentionSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """[retention]: how long records are kept, as spans such as "30d", or "never" for those that never go.
+
+    `logs` are those of tasks that did not fail, `failed_logs` of those that did; they, `tasks` and `runs`
+    count from the start of the run. `snapshots` are past states of the tables, `quarantine` rows that broke a
+    contract, `backfills` the windows of ended backfills, `schema_changes` changes of the tables' columns.
+    """
+
+    logs: Kept = "14d"
+    failed_logs: Kept = "90d"
+    tasks: Kept = "90d"
+    runs: Kept = "12mo"
+    snapshots: Kept = "30d"
+    quarantine: Kept = "180d"
+    backfills: Kept = "30d"
+    schema_changes: Kept = "12mo"
+
+
 class ServeSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """[serve]: where the prediction service listens, and its limits.
 
@@ -90,6 +111,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     storage: StorageSection = StorageSection()
     run: RunSection = RunSection()
     conductor: ConductorSection = ConductorSection()
+    retention: RetentionSection = RetentionSection()
     serve: ServeSection = ServeSection()
     resources: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
     parameters: dict[str, Any] = {}
@@ -208,6 +230,7 @@ def _worded(message: str) -> str:
         "bool": "true or false",
     }
     message = re.sub(r"`(\w+)`", lambda match: words.get(match[1], match[1]), message)
+    message = re.sub(r"matching regex '\^\(never.*", f'such as "30d", or "{NEVER}"', message)
     return message[:1].lower() + message[1:]
 
 

@@ -116,6 +116,26 @@ class Metadata:
         with self._explained("read"):
             return self._backend.awaited(attempt)
 
+    def size(self) -> int:
+        """Bytes that it takes on disk."""
+        with self._explained("read"):
+            return self._backend.awaited(self._backend.size)
+
+    def shrink(self, *, rewrite: bool = False) -> int:
+        """Give the space of removed rows back to the disk; returns the bytes.
+
+        On SQLite this goes in steps between which others may write; PostgreSQL uses the space again itself.
+
+        Args:
+            rewrite: write the file anew if it is one that cannot shrink in steps (made by an older Envol) and
+                a quarter of it is free. No one else can write meanwhile.
+
+        Raises:
+            StorageError: as `begin`.
+        """
+        with self._explained("written"), self._writer:
+            return self._backend.shrink(rewrite)
+
     def close(self) -> None:
         """Close its connections."""
         self._backend.engine.dispose()

@@ -16,6 +16,9 @@ from envol.storage.disk import is_full
 from envol.storage.sqlite import use_wal
 
 BUSY_SECONDS = 60.0
+INCREMENTAL = 2
+PAGES_A_STEP = 1_000
+"""So many pages (4 MB) are freed in one transaction, which takes some 40 ms."""
 _WRITE = "envol_write"
 Result = TypeVar("Result")
 
@@ -30,7 +33,7 @@ class SqliteMetadata:
     dialect = "sqlite"
 
     def __init__(self, path: Path) -> None:
-        self._folder = path.parent
+        self._file, self._folder = path, path.parent
         self.name = f"the metadata database {path}"
         # No upper bound: a thread that needs a connection gets one instead of waiting for the others' work.
         self.engine: Engine = create_engine(
@@ -59,6 +62,33 @@ class SqliteMetadata:
     def make_schema(self, connection: Connection) -> None:
         """Nothing: a file has one schema."""
 
+    def size(self) -> int:
+        """Bytes of the file and of its write-ahead log."""
+        files = (self._file.with_name(f"{self._file.name}{ending}") for ending in ("", "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def shrink(self, rewrite: bool) -> int:
+        """Free the unused pages, some at a time, or write the file anew; returns the bytes."""
+        before = self.size()
+        pooled = self.engine.raw_connection()
+        try:
+            connection = pooled.driver_connection
+            assert isinstance(connection, sqlite3.Connection)
+            if _number(connection, "auto_vacuum") == INCREMENTAL:
+                while _number(connection, "freelist_count"):
+                    # As a script: a lone statement without a result is stepped once, and frees one page.
+                    connection.executescript(f"PRAGMA incremental_vacuum({PAGES_A_STEP})")
+            elif rewrite and 4 * _number(connection, "freelist_count") > _number(connection, "page_count"):
+                connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            problem, remedy = _explanation(error.sqlite_errorname, self._folder)
+            told = problem or str(error)
+            raise StorageError(f"{self.name} cannot be written: {told}", remedy=remedy or None) from error
+        finally:
+            pooled.close()
+        return max(before - self.size(), 0)
+
     def explained(self, error: exc.DBAPIError, verb: str) -> StorageError | None:
         """A fault of the disk or of locks; None for wrong SQL."""
         problem, remedy = _explanation(getattr(error.orig, "sqlite_errorname", ""), self._folder)
@@ -84,8 +114,13 @@ def _explanation(name: str, folder: Path) -> tuple[str, str]:
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     assert isinstance(connection, sqlite3.Connection)
     connection.isolation_level = None  # transactions begin where `_begin` says, not where sqlite3 guesses
+    connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # of a new file; before anything is in it
     use_wal(connection, BUSY_SECONDS)
     connection.execute("PRAGMA synchronous = FULL")
+
+
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
 def _begin(connection: Connection) -> None:

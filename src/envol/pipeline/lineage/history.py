@@ -251,18 +251,20 @@ class History:
 
 
 def window_key(calendar: Calendar, start: int, end: int) -> str:
-    """The key of a window, told from its length: it may be older than the node's present period.
+    """The key of a window; a training, which has no length, goes by the date of its cutoff."""
+    if start == end:
+        return instant(start).astimezone(calendar.zone).strftime("%Y-%m-%d")
+    return recorded_window(calendar, start, end).key
 
-    A training has no length; it is called by the date of its cutoff.
-    """
+
+def recorded_window(calendar: Calendar, start: int, end: int) -> Window:
+    """The window between two epochs, its period told from its length: its node may have another by now."""
     first, last = (instant(epoch).astimezone(calendar.zone) for epoch in (start, end))
     hours = (end - start) / HOUR_SECONDS
-    if not hours:
-        return first.strftime("%Y-%m-%d")
     for period, longest in ((Period.HOUR, 1), (Period.DAY, 25), (Period.WEEK, 7 * 24 + 1)):
         if hours <= longest:
-            return Window(first, last, period).key
-    return Window(first, last, Period.MONTH).key
+            return Window(first, last, period)
+    return Window(first, last, Period.MONTH)
 
 
 def instant(epoch: float) -> datetime:
