@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -99,15 +100,16 @@ class SchemaDrift:
                 self._stored[node] = {name: dtype for name, dtype in found.items() if dtype is not None}
                 return
             columns: Columns = {}
+            start = window.epoch
             for name in sorted({*self._columns(node), *found}):
-                before = self._before(node, name, window.epoch)
+                before = self._before(node, name, start)
                 after = self._state(node, name, before, found, name in empty)
                 if before != after and not self._known(node, name, (before, after)):
                     columns[name] = (before, after)
             refused = refused or _has_other_dtypes(columns)
-            columns = self._without_later(node, window.epoch, columns, refused)
+            columns = self._without_later(node, start, columns, refused)
             if columns:
-                change = Change(node, window.epoch, columns, refused, self._run, time.time())
+                change = Change(node, start, columns, refused, self._run, time.time())
                 record(self._metadata, self._fence, change)
                 self._changes.setdefault(node, []).append(change)
                 self._note(f"{node} {window.key}: the schema has changed: {', '.join(lines(columns))}")
@@ -216,8 +218,13 @@ def _differences(before: Mapping[str, str], found: Mapping[str, str | None]) -> 
 
 def _dtypes(schema: Mapping[str, pl.DataType]) -> dict[str, str | None]:
     """Dtypes as the lake keeps and calls them; None where all values are missing and there is none."""
-    told = {name: described(read_back_as(dtype)) for name, dtype in schema.items()}
-    return {name: None if _UNTYPED.search(text) else text for name, text in told.items()}
+    return {name: _dtype_of(dtype) for name, dtype in schema.items()}
+
+
+@cache
+def _dtype_of(dtype: pl.DataType) -> str | None:
+    text = described(read_back_as(dtype))
+    return None if _UNTYPED.search(text) else text
 
 
 def _without_values(rows: Divided) -> set[str]:

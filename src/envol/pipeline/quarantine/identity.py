@@ -18,7 +18,8 @@ _BITS = 64
 
 def identified(broken: pl.DataFrame, window: str) -> pl.DataFrame:
     """The broken rows of a window with the column `quarantine_id`, such as "2024-01-05/3fa9c2d17b60aa12"."""
-    ids = [row_id(window, number) for number in row_hashes(broken.drop(ID, strict=False))]
+    hashes = row_hashes(broken) if broken.height else ()
+    ids = [row_id(window, number) for number in hashes]
     return broken.with_columns(pl.Series(ID, ids, pl.String))
 
 
