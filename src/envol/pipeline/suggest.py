@@ -70,7 +70,7 @@ def _column(seen: Seen, *, key: bool, alias: str | None) -> str:
     if seen.dtype.is_float():
         arguments += ["allow_nan=True"] * bool(seen.figures["nan"])
         arguments += ["allow_inf=True"] * bool(seen.figures["up"] or seen.figures["down"])
-    if seen.dtype.is_numeric() and not key and seen.values:
+    if seen.dtype.is_numeric() and not seen.unique and seen.values:
         arguments += _bounds(seen)
     if seen.dtype == pl.String and seen.values:
         arguments += _text_rules(seen)
