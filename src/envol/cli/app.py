@@ -20,6 +20,7 @@ from envol.cli import (
     gc,
     lineage,
     models,
+    move,
     new,
     pause,
     plan,
@@ -193,6 +194,13 @@ app.command(
 )(lineage.lineage)
 app.command("gc", epilog=_examples("envol gc --dry-run", "envol gc", "envol gc --json"))(gc.gc)
 app.command("compact", epilog=_examples("envol compact", "envol compact --expire 30d"))(data.compact)
+app.command(
+    "move",
+    epilog=_examples(
+        "envol move --to postgresql://envol@storage/envol --data s3://envol",
+        "envol move --to .envol                         back into a folder",
+    ),
+)(move.move)
 
 _quarantine = _group("quarantine", "Rows that broke a contract: look at them, and decide about them.")
 _quarantine.command(

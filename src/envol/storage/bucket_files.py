@@ -40,6 +40,9 @@ class BucketFiles:
         """Let DuckDB reach the bucket."""
         database.execute(s3.secret_sql(self._bucket.address, self._bucket.access))
 
+    def prepare_folder(self) -> None:
+        """Nothing: a bucket has no folders."""
+
     def claim(self) -> None:
         """See that no other lake keeps its files there.
 

@@ -47,6 +47,10 @@ class FolderFiles:
 
     def claim(self) -> None:
         """Make the folder for a new lake."""
+        self.prepare_folder()
+
+    def prepare_folder(self) -> None:
+        """Make the folder unless it is there."""
         (self._folder / TABLES).mkdir(parents=True, exist_ok=True)
 
     def delete(self, paths: Iterable[str]) -> None:
@@ -57,7 +61,7 @@ class FolderFiles:
     def sizes(self) -> dict[str, int]:
         """Every file's path below the folder, and its bytes."""
         root = self._folder / TABLES
-        found = (path for path in root.rglob("*") if path.is_file())
+        found = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
         return {path.relative_to(root).as_posix(): path.stat().st_size for path in found}
 
     @contextmanager

@@ -10,6 +10,7 @@ from envol.errors import ConfigError
 
 if TYPE_CHECKING:
     from envol.project import Project
+    from envol.project.config import StorageSection
 
 _LONGEST_SCHEMA = 63
 """Bytes of a name that PostgreSQL keeps."""
@@ -58,20 +59,22 @@ class Place:
     data: str | None = None
 
     @classmethod
-    def of(cls, project: Project, url: str | None = None, data: str | None = None) -> Place:
-        """What `[storage]` says, or the url and the data given instead.
+    def of(cls, project: Project) -> Place:
+        """What `[storage]` of the project says.
 
         Raises:
             ConfigError: the project's name is too long for a schema.
         """
-        section = project.config.storage
-        url, data = url or section.url, data or section.data
-        database = None if url is None else Database(url, project.name)
+        return cls.at(project, project.config.storage)
+
+    @classmethod
+    def at(cls, project: Project, section: StorageSection) -> Place:
+        """What another `[storage]` would say."""
+        database = None if section.url is None else Database(section.url, project.name)
         if database and len(database.schema.encode()) > _LONGEST_SCHEMA:
             raise ConfigError(
                 f"the name {project.name!r} is too long for a schema of PostgreSQL",
                 remedy=f"give the project a name of at most {_LONGEST_SCHEMA - len('envol_')} bytes",
             )
-        return cls(
-            project.store_path, database, None if data is None else f"{data.rstrip('/')}/{project.name}"
-        )
+        data = None if section.data is None else f"{section.data.rstrip('/')}/{project.name}"
+        return cls(project.root / section.path, database, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -113,8 +113,7 @@ def connect(database: Database, *, autocommit: bool = False) -> psycopg.Connecti
     connection = driver().connect(**settings(database), autocommit=True)  # type: ignore[arg-type]
     try:
         connection.adapters.register_dumper(str, _text_dumper())
-        schema = database.schema.replace('"', '""')
-        connection.execute(f'SET search_path = "{schema}"'.encode())
+        connection.execute(f"SET search_path = {_quoted(database.schema)}".encode())
         connection.autocommit = autocommit
     except BaseException:
         connection.close()
@@ -193,6 +192,22 @@ def text_explanation(text: str, database: Database) -> tuple[str, str]:
     return f"{problem} ({_told(text)})", _REMEDIES[kind]
 
 
+def drop_draft(draft: Database) -> None:
+    """Remove what a move that was broken off has left behind."""
+    with closing(connect(draft, autocommit=True)) as connection:
+        for schema in (draft.schema, draft.lake_schema):
+            connection.execute(f"DROP SCHEMA IF EXISTS {_quoted(schema)} CASCADE".encode())
+
+
+def publish_draft(draft: Database, database: Database) -> None:
+    """Give the schemas of a draft the names that they are found by, both at once."""
+    with closing(connect(draft)) as connection, connection:
+        for old, new in ((draft.schema, database.schema), (draft.lake_schema, database.lake_schema)):
+            found = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [old])
+            if found.fetchone():
+                connection.execute(f"ALTER SCHEMA {_quoted(old)} RENAME TO {_quoted(new)}".encode())
+
+
 class Pen:
     """A lock that one process holds among all that use the database.
 
@@ -264,6 +279,10 @@ class Pen:
 def lock_key(name: str) -> int:
     """The number of PostgreSQL's advisory lock of that name."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _denied(lower: str) -> tuple[str, str] | None:

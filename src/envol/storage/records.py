@@ -44,3 +44,18 @@ class Compaction:
     bytes_before: int
     bytes_after: int
     files_removed: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One part of a store that was moved: what was counted on both sides, and whether all of it is equal.
+
+    `counted` says what: "rows", "windows" of a table as well, "files" or "folders".
+    """
+
+    part: str
+    name: str
+    counted: str
+    source: int
+    target: int
+    equal: bool
