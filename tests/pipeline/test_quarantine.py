@@ -19,13 +19,15 @@ from small_project import SmallProject
 from sqlalchemy import func, select
 
 from envol.errors import BusyError, EnvolError, NotFoundError, UserError
-from envol.pipeline import run_lease
+from envol.pipeline import Lease, run_lease
+from envol.pipeline.control import CONDUCTOR, Control
 from envol.pipeline.quarantine.decisions import Action, Decision, Decisions
 from envol.pipeline.quarantine.held import Choice
 from envol.pipeline.quarantine.identity import parts_of
 from envol.pipeline.quarantine.review import Quarantine
 from envol.pipeline.quarantine.texts import plain_rows
 from envol.project import load_project
+from envol.project.clock import FixedClock
 from envol.storage import Store, tables
 
 Make = Callable[..., SmallProject]
@@ -326,6 +328,18 @@ def test_nothing_is_decided_while_a_run_is_active(ran: SmallProject) -> None:
                     verb("readings", ALL, **WHO)
             assert quarantine.history() == []
     assert {row[1] for row in made(ran).values()} == {3}
+
+
+def test_an_active_conductor_is_woken(ran: SmallProject) -> None:
+    with Store(ran.store_path) as store, reviewing(ran) as quarantine:
+        control = Control(store.metadata, FixedClock(ran.now))
+        assert not quarantine.release("readings", Choice(window="2024-01-01"), **WHO).woken
+        assert control.wishes().wake is None
+        with Lease(store.metadata, CONDUCTOR, "another conductor is active").held():
+            assert quarantine.release("readings", Choice(window="2024-01-02"), **WHO).woken
+            assert not quarantine.drop("readings", Choice(window="2024-01-03"), **WHO).woken
+        asked = control.wishes().wake
+        assert asked is not None and asked.by == "ada"
 
 
 Edit = Callable[[list[dict[str, Any]]], Any]

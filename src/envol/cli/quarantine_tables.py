@@ -47,6 +47,7 @@ def print_report(report: Report, json: bool) -> None:
         print_json(report)
         return
     done, again = DONE[report.action], "once their windows are made again"
+    by = ", by the conductor" if report.woken else ": envol run"
     if report.action == "undo":
         command = f"envol run --node {report.table} --rerun"
         print(f"{report.table}: {count(report.later, 'row')} in quarantine again {again}: {command}")
@@ -54,9 +55,9 @@ def print_report(report: Report, json: bool) -> None:
     if report.rows or not (report.later or report.before or report.refused):
         print(f"{report.table}: {count(report.rows, 'row')} {done} in {count(report.windows, 'window')}")
     if report.readers:
-        print(f"to be made again from them: {', '.join(report.readers)}: envol run")
+        print(f"to be made again from them: {', '.join(report.readers)}{by}")
     if report.later:
-        print(f"{report.table}: {count(report.later, 'row')} {done} {again}: envol run")
+        print(f"{report.table}: {count(report.later, 'row')} {done} {again}{by}")
     if report.before:
         print(f"{report.table}: {count(report.before, 'row')} replaced by the same before")
     if report.refused:

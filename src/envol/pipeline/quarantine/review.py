@@ -11,7 +11,8 @@ import polars as pl
 
 from envol.errors import NotFoundError, UserError
 from envol.pipeline.batches import Divided
-from envol.pipeline.lease import run_lease
+from envol.pipeline.control import CONDUCTOR, Control
+from envol.pipeline.lease import holder, run_lease
 from envol.pipeline.plan import make_plan
 from envol.pipeline.quarantine.decisions import Action, Decision, Decisions
 from envol.pipeline.quarantine.edited import edited_rows
@@ -34,7 +35,8 @@ class Report:
 
     `rows` left quarantine, in so many `windows`. Those `later` do so when their windows are made again, which
     the next run does anyway. `refused` tells by id which edited rows do not pass, and why; `before` counts
-    edited rows that were replaced by the same before. `readers` are the nodes that read what has changed.
+    edited rows that were replaced by the same before. `readers` are the nodes that read what has changed;
+    `woken` tells that a conductor is active and makes them at once.
     """
 
     table: str
@@ -45,6 +47,7 @@ class Report:
     before: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     readers: list[str] = field(default_factory=list)
+    woken: bool = False
 
 
 class Quarantine:
@@ -190,7 +193,14 @@ class Quarantine:
                 self._note(f"{node.name}: {number:,} of {len(chosen):,} windows")
         if report.rows and action is not Action.DROP:
             report.readers = [reader.name for reader in self._project.graph.readers(node.name)]
+        self._wake(report, by)
         return report
+
+    def _wake(self, report: Report, by: str) -> None:
+        """Let the conductor make what has to be made again, if one is active."""
+        if (report.readers or report.later) and holder(self._store.metadata, CONDUCTOR) is not None:
+            Control(self._store.metadata, self._clock).wake(by)
+            report.woken = True
 
     def _account_for(
         self, node: Node, choice: Choice, there: set[str], edited: Mapping[str, str], report: Report
