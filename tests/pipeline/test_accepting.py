@@ -28,6 +28,7 @@ CHAIN = """
         return doubled.select(pl.col("n").sum())
 """
 Make = Callable[..., SmallProject]
+pytestmark = pytest.mark.usefixtures("storage")
 
 
 def accept(small: SmallProject, **options) -> dict[str, int]:

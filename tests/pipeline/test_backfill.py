@@ -35,6 +35,7 @@ COUNTED = """
         return numbers.select(pl.col("n").sum())
 """
 Make = Callable[..., SmallProject]
+pytestmark = pytest.mark.usefixtures("storage")
 
 
 def at(day: str) -> datetime:
@@ -106,7 +107,7 @@ def test_what_is_up_to_date_is_not_asked_for_unless_again(project: Make) -> None
     assert nothing is None
     asked = some.request("01-03", "01-05", nodes=["numbers"], rerun=True)
     assert some.carry_on(asked.id).done == 2
-    assert some.made()[10:] == ["2024-01-03", "2024-01-04"]
+    assert sorted(some.made()[10:]) == ["2024-01-03", "2024-01-04"]
 
 
 def test_stopped_it_goes_on_where_it_was(project: Make) -> None:

@@ -32,8 +32,10 @@ BATCHES = """
         return numbers.select(pl.col("n").sum(), rows=pl.len())
 """
 Make = Callable[..., SmallProject]
+BOTH = pytest.mark.usefixtures("storage")
 
 
+@BOTH
 def test_batches_become_one_window(project: Make) -> None:
     small = project(BATCHES)
     assert small.run("2024-01-03").state == "done"
@@ -41,6 +43,7 @@ def test_batches_become_one_window(project: Make) -> None:
     assert small.table("total")["rows"].to_list() == [12, 12]
 
 
+@BOTH
 def test_a_window_is_the_same_however_it_came(project: Make) -> None:
     small = project(BATCHES)
     small.run("2024-01-02")
@@ -50,6 +53,7 @@ def test_a_window_is_the_same_however_it_came(project: Make) -> None:
     assert small.table("numbers").height == 12
 
 
+@BOTH
 def test_rows_that_break_the_contract_in_any_batch_go_to_quarantine(project: Make) -> None:
     small = project(BATCHES, "[parameters.numbers]\nfirst = -2\n")
     result = small.run("2024-01-02")
@@ -64,6 +68,7 @@ def test_a_function_that_yields_nothing_is_told(project: Make) -> None:
     assert "empty frame" in (failure.remedy or "")
 
 
+@BOTH
 def test_a_fault_after_some_batches_leaves_the_window_as_it_was(project: Make) -> None:
     small = project(BATCHES)
     small.run("2024-01-02")

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from small_project import SmallProject
 
-from envol.storage import Store
-
 Make = Callable[..., SmallProject]
-KILLS = 12
+pytestmark = pytest.mark.usefixtures("storage")
+KILLS = 6
 TABLES = ("sales", "prices", "revenue", "truth", "large_predictions", "large_outcomes", "worth")
 MODULE = """
     import pandas as pd
@@ -73,6 +73,6 @@ def test_kill_at_random_moments_then_run_equals_an_undisturbed_run(project: Make
         assert found[name].equals(wanted[name]), name
     assert disturbed.plan("2024-01-16").nodes["worth"].done > 0
     assert len(disturbed.plan("2024-01-16")) == 0
-    with Store(disturbed.store_path) as store:
+    with disturbed.store() as store:
         assert len(store.artifacts.digests()) >= 2
     assert not list(Path(disturbed.store_path).rglob("*.tmp"))

@@ -10,6 +10,7 @@ from small_project import SmallProject
 from envol.errors import ProjectError
 
 Make = Callable[..., SmallProject]
+pytestmark = pytest.mark.usefixtures("storage")
 REREAD = """
     from pathlib import Path
 

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import place
 from sqlalchemy import func, select, update
 
 from envol.errors import BusyError
@@ -23,7 +25,8 @@ import sys, time
 from pathlib import Path
 from envol.pipeline import Lease
 from envol.storage import Store
-with Store(Path(sys.argv[1])) as store, Lease(store.metadata, "work", "busy").held():
+from servers import place
+with Store(place(Path(sys.argv[1]), "project")) as store, Lease(store.metadata, "work", "busy").held():
     print("held", flush=True)
     time.sleep(600)
 """
@@ -32,8 +35,9 @@ import sys
 from pathlib import Path
 from envol.pipeline import Lease
 from envol.storage import Store
+from servers import place
 counter = Path(sys.argv[2])
-with Store(Path(sys.argv[1])) as store:
+with Store(place(Path(sys.argv[1]), "project")) as store:
     for _ in range(10):
         with Lease(store.metadata, "work", "busy").held(wait=True):
             counter.write_text(str(int(counter.read_text()) + 1))
@@ -41,8 +45,9 @@ with Store(Path(sys.argv[1])) as store:
 
 
 @pytest.fixture
-def metadata(tmp_path: Path) -> Metadata:
-    return Store(tmp_path).metadata
+def metadata(tmp_path: Path, storage: str) -> Iterator[Metadata]:
+    with Store(place(tmp_path, "project")) as store:
+        yield store.metadata
 
 
 def lease(metadata: Metadata, patience: float = 10.0) -> Lease:
@@ -50,10 +55,12 @@ def lease(metadata: Metadata, patience: float = 10.0) -> Lease:
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    return process
 
 
 def test_a_second_holder_is_refused_and_told_who_has_it(metadata: Metadata) -> None:

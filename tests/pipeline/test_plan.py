@@ -32,6 +32,7 @@ CHAIN = """
         return doubled.select(pl.col("total").max())
 """
 Make = Callable[..., SmallProject]
+pytestmark = pytest.mark.usefixtures("storage")
 
 
 def test_a_new_project_has_everything_missing(project: Make) -> None:

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from servers import Postgres
 from small_project import SmallProject
 
 SOURCE = """
@@ -36,32 +37,52 @@ def modules(draw: st.DrawFn) -> tuple[str, int]:
     return module, length
 
 
+HISTORIES = {
+    "chain": modules(),
+    "days": st.lists(st.integers(3, 18), min_size=1, max_size=3),
+    "edits": st.lists(st.tuples(st.integers(0, 3), st.integers(2, 9)), max_size=2),
+}
+
+
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    chain=modules(),
-    days=st.lists(st.integers(3, 18), min_size=1, max_size=3),
-    edits=st.lists(st.tuples(st.integers(0, 3), st.integers(2, 9)), max_size=2),
-)
+@given(**HISTORIES)
 def test_history_leaves_no_trace(
     chain: tuple[str, int], days: list[int], edits: list[tuple[int, int]]
 ) -> None:
-    module, length = chain
     with TemporaryDirectory() as folder:
-        lived = SmallProject(Path(folder) / "lived").write(module)
-        for day in sorted(days):
-            lived.run(f"2024-01-{day:02}")
-        parameters = ""
-        for node, seed in edits:
-            if node <= length:
-                parameters = f"[parameters.t{node}]\nseed = {seed}\n"
-                lived.write(module, parameters)
-                lived.run("2024-01-10")
-        last = f"2024-01-{max(*days, 10):02}"
-        assert lived.run(last).failures == []
-        assert len(lived.plan(last)) == 0
-        fresh = SmallProject(Path(folder) / "fresh").write(module, parameters)
-        fresh.run(last)
-        plan = fresh.plan(last)
-        for name, node in plan.nodes.items():
-            if len(node.slots):
-                assert lived.table(name).equals(fresh.table(name)), name
+        compare(Path(folder), None, chain, days, edits)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(**HISTORIES)
+def test_history_on_postgresql_ends_as_a_first_run_on_sqlite(
+    postgres: Postgres, made: str, chain: tuple[str, int], days: list[int], edits: list[tuple[int, int]]
+) -> None:
+    with TemporaryDirectory() as folder, postgres.copy_of(made) as url:
+        compare(Path(folder), url, chain, days, edits)
+
+
+def compare(
+    folder: Path, url: str | None, chain: tuple[str, int], days: list[int], edits: list[tuple[int, int]]
+) -> None:
+    """A project that lived on, its store at the url, has the tables of a fresh one."""
+    module, length = chain
+    place = f'[storage]\nurl = "{url}"\n' if url else ""
+    lived = SmallProject(folder / "project").write(module, place)
+    for day in sorted(days):
+        lived.run(f"2024-01-{day:02}")
+    parameters = ""
+    for node, seed in edits:
+        if node <= length:
+            parameters = f"[parameters.t{node}]\nseed = {seed}\n"
+            lived.write(module, place + parameters)
+            lived.run("2024-01-10")
+    last = f"2024-01-{max(*days, 10):02}"
+    assert lived.run(last).failures == []
+    assert len(lived.plan(last)) == 0
+    fresh = SmallProject(folder / "fresh").write(module, parameters)
+    fresh.run(last)
+    plan = fresh.plan(last)
+    for name, node in plan.nodes.items():
+        if len(node.slots):
+            assert lived.table(name).equals(fresh.table(name)), name

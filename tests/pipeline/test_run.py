@@ -16,10 +16,12 @@ from sqlalchemy import select
 
 from envol.errors import BusyError, DataError, Failure, ProjectError, StorageError
 from envol.pipeline import Records, run_lease
-from envol.storage import Store, tables
+from envol.storage import tables
 
 Make = Callable[..., SmallProject]
 PATIENCE = 120
+BOTH = pytest.mark.usefixtures("storage")
+"""What a run does to the tables and the records, it does on SQLite and on PostgreSQL."""
 NUMBERS = """
     @source(every="1d")
     def numbers(window: Window) -> pl.DataFrame:
@@ -29,18 +31,19 @@ NUMBERS = """
 
 
 def tasks(small: SmallProject) -> list[dict[str, object]]:
-    with Store(small.store_path) as store, store.metadata.connect() as connection:
+    with small.store() as store, store.metadata.connect() as connection:
         query = select(tables.task).order_by(tables.task.c.node, tables.task.c.window_start)
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def runs(small: SmallProject) -> list[str]:
-    with Store(small.store_path) as store, store.metadata.connect() as connection:
+    with small.store() as store, store.metadata.connect() as connection:
         return list(
             connection.execute(select(tables.run.c.state).order_by(tables.run.c.started_at)).scalars()
         )
 
 
+@BOTH
 def test_tables_hold_what_the_functions_returned(project: Make) -> None:
     small = project(
         NUMBERS
@@ -78,6 +81,7 @@ def test_the_annotation_chooses_what_the_function_gets(project: Make, annotation
     assert small.table("copy")["n"].to_list() == [10, 11]
 
 
+@BOTH
 def test_a_failing_window_stops_its_readers_and_nothing_else(project: Make) -> None:
     small = project(
         """
@@ -181,6 +185,7 @@ def test_errors_keep_their_kind_across_processes(project: Make) -> None:
     assert "returned None" in failure.message
 
 
+@BOTH
 def test_some_broken_rows_go_to_quarantine_with_the_reason(project: Make) -> None:
     small = project(
         """
@@ -198,7 +203,7 @@ def test_some_broken_rows_go_to_quarantine_with_the_reason(project: Make) -> Non
     quarantine = small.table("numbers_quarantine")
     assert sorted(quarantine["n"].to_list()) == [-2, -1]
     assert set(quarantine["broken_rule"]) == {"n: min"}
-    with Store(small.store_path) as store:
+    with small.store() as store:
         assert Records(store.metadata).totals()["numbers"] == (2, 4, 2, 2)
     small.edit("-window.start.day", "window.start.day")
     small.run("2024-01-03")
@@ -206,6 +211,7 @@ def test_some_broken_rows_go_to_quarantine_with_the_reason(project: Make) -> Non
     assert small.table("numbers").height == 6
 
 
+@BOTH
 @pytest.mark.parametrize("on_broken", ["quarantine", "fail"])
 def test_a_window_without_good_rows_fails_and_keeps_what_was_stored(project: Make, on_broken: str) -> None:
     small = project(
@@ -228,6 +234,7 @@ def test_a_window_without_good_rows_fails_and_keeps_what_was_stored(project: Mak
     assert small.table("numbers_quarantine").height == (2 if on_broken == "quarantine" else 1)
 
 
+@BOTH
 def test_an_empty_window_is_allowed_or_an_error_as_the_node_says(project: Make) -> None:
     module = """
         @source(every="1d")
@@ -242,6 +249,7 @@ def test_an_empty_window_is_allowed_or_an_error_as_the_node_says(project: Make) 
     assert (failure.window, "no rows" in failure.message) == ("2024-01-02", True)
 
 
+@BOTH
 def test_a_changed_type_is_an_error_and_an_added_column_is_not(project: Make) -> None:
     small = project(NUMBERS)
     small.run("2024-01-03")
@@ -254,9 +262,10 @@ def test_a_changed_type_is_an_error_and_an_added_column_is_not(project: Make) ->
     assert small.table("numbers")["n"].dtype == pl.Int64
 
 
+@BOTH
 def test_two_runs_at_once_are_refused(project: Make) -> None:
     small = project(NUMBERS)
-    with Store(small.store_path) as store, run_lease(store.metadata).held():
+    with small.store() as store, run_lease(store.metadata).held():
         with pytest.raises(BusyError, match=f"process {os.getpid()}"):
             small.run()
     assert small.run().state == "done"
@@ -269,6 +278,7 @@ def test_a_store_that_cannot_be_written_says_so(project: Make) -> None:
         small.run()
 
 
+@BOTH
 def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(project: Make) -> None:
     small = project(
         """
@@ -292,6 +302,7 @@ def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(project: Make) -> None:
     assert (rest.state, rest.done) == ("done", 40 - result["done"])
 
 
+@BOTH
 def test_a_killed_run_is_marked_as_crashed(project: Make) -> None:
     small = project(
         """
@@ -312,6 +323,7 @@ def test_a_killed_run_is_marked_as_crashed(project: Make) -> None:
     assert small.table("numbers")["n"].to_list() == list(range(1, 11))
 
 
+@BOTH
 def test_rows_that_a_model_cannot_read_go_to_quarantine_all_of_them(project: Make) -> None:
     small = project(
         """
@@ -347,6 +359,7 @@ def test_rows_that_a_model_cannot_read_go_to_quarantine_all_of_them(project: Mak
     assert quarantine["broken_rule"].str.contains("kind: ").all()
 
 
+@BOTH
 def test_a_damaged_package_fails_its_windows_only(project: Make) -> None:
     small = project(
         """
@@ -367,7 +380,7 @@ def test_a_damaged_package_fails_its_windows_only(project: Make) -> None:
         """
     )
     small.run("2024-01-06")
-    with Store(small.store_path) as store:
+    with small.store() as store:
         from envol.project.clock import SystemClock
         from envol.registry import Registry
 

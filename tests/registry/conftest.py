@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from servers import Postgres, place
 from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -23,6 +25,7 @@ from envol.project.clock import FixedClock
 from envol.project.nodes import Model
 from envol.registry import Registry
 from envol.storage import Store
+from envol.storage.place import Database, Place
 from envol.training import Trained, train
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -96,8 +99,14 @@ def trained() -> Trained:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as store:
+def metadata_in() -> str:
+    """Where the metadata are: "sqlite", but for tests that override it."""
+    return "sqlite"
+
+
+@pytest.fixture
+def store(tmp_path: Path, metadata_in: str) -> Iterator[Store]:
+    with Store(place(tmp_path / "store")) as store:
         yield store
 
 
@@ -121,22 +130,47 @@ def quick(trained: Trained) -> Trained:
     return replace(trained, estimator=simple(trained.X, trained.y))
 
 
-@pytest.fixture(scope="session")
-def three_versions(tmp_path_factory: pytest.TempPathFactory, quick: Trained) -> Path:
-    """A store with three versions, cut off 40, 50 and 60 days after the start."""
-    folder = tmp_path_factory.mktemp("registry") / "store"
-    with Store(folder) as store:
+def register_three(place: Path | Place, quick: Trained) -> None:
+    """Three versions, cut off 40, 50 and 60 days after the start."""
+    with Store(place) as store:
         registry = Registry(store, FixedClock(NOW))
         for days in (0, 10, 20):
             later = replace(quick, cutoff=CUTOFF + timedelta(days=days))
             registry.register(
                 later, fingerprint=f"f{days}", lineage={"departures": {"snapshot": days}}, run="r1"
             )
+
+
+@pytest.fixture(scope="session")
+def three_versions(tmp_path_factory: pytest.TempPathFactory, quick: Trained) -> Path:
+    """A store with three versions; only to be copied."""
+    folder = tmp_path_factory.mktemp("registry") / "store"
+    register_three(folder, quick)
     return folder
 
 
+@pytest.fixture(scope="session")
+def three_in_postgres(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, quick: Trained
+) -> tuple[Path, str]:
+    """The same with the metadata in PostgreSQL: the folder, and the url."""
+    folder, url = tmp_path_factory.mktemp("registry") / "store", postgres.new_database()
+    register_three(Place(folder, Database(url, "test")), quick)
+    return folder, url
+
+
 @pytest.fixture
-def versions(three_versions: Path, tmp_path: Path, clock: FixedClock) -> Iterator[Registry]:
-    shutil.copytree(three_versions, tmp_path / "versions")
-    with Store(tmp_path / "versions") as store:
+def versions(
+    request: pytest.FixtureRequest, metadata_in: str, tmp_path: Path, clock: FixedClock
+) -> Iterator[Registry]:
+    with ExitStack() as held:
+        database = None
+        if metadata_in == "sqlite":
+            folder = request.getfixturevalue("three_versions")
+        else:
+            folder, url = request.getfixturevalue("three_in_postgres")
+            postgres: Postgres = request.getfixturevalue("postgres")
+            database = Database(held.enter_context(postgres.copy_of(url)), "test")
+        shutil.copytree(folder, tmp_path / "versions")
+        store = held.enter_context(Store(Place(tmp_path / "versions", database)))
         yield Registry(store, clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,7 +20,13 @@ from envol.training import Trained
 from .conftest import CUTOFF, NOW, START
 
 MODEL = "delay_risk"
+PROCESSES = ("a", "b", "c")
 DAY = 86400
+
+
+@pytest.fixture
+def metadata_in(storage: str) -> str:
+    return storage
 
 
 def epoch(days: int) -> int:
@@ -186,18 +193,19 @@ from dataclasses import replace
 from envol.project.clock import SystemClock
 from envol.registry import Registry
 from envol.storage import Store
+from servers import place
 trained = pickle.loads(Path(sys.argv[2]).read_bytes())
-with Store(Path(sys.argv[1])) as store:
+with Store(place(Path(sys.argv[1]))) as store:
     registry = Registry(store, SystemClock())
     print("ready", flush=True)
     sys.stdin.readline()
-    for number in range(4):
+    for number in range(3):
         version = registry.register(trained, fingerprint=f"{sys.argv[3]}{number}", lineage={}, run="r")
         registry.promote(version.model, version.version, by=sys.argv[3], reason="newest")
 """
 
 
-def test_two_processes_register_and_promote_at_once(store: Store, quick: Trained, tmp_path: Path) -> None:
+def test_processes_register_and_promote_at_once(store: Store, quick: Trained, tmp_path: Path) -> None:
     import cloudpickle
 
     # Functions of this test's modules cannot be imported in the other processes.
@@ -210,8 +218,9 @@ def test_two_processes_register_and_promote_at_once(store: Store, quick: Trained
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
-        for name in ("a", "b")
+        for name in PROCESSES
     ]
     for process in processes:  # both have imported and opened everything
         assert process.stdout is not None
@@ -221,12 +230,12 @@ def test_two_processes_register_and_promote_at_once(store: Store, quick: Trained
         process.stdin.write("go\n")
         process.stdin.flush()
     outcomes = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outcomes
+    assert [process.returncode for process in processes] == [0, 0, 0], outcomes
     registry = Registry(store, FixedClock(NOW))
     versions = registry.versions(MODEL)
-    assert [version.version for version in versions] == list(range(1, 9))
-    assert {version.fingerprint for version in versions} == {f"{a}{n}" for a in "ab" for n in range(4)}
+    assert [version.version for version in versions] == list(range(1, 10))
+    assert {version.fingerprint for version in versions} == {f"{a}{n}" for a in PROCESSES for n in range(3)}
     history = registry.history(MODEL)
-    assert len(history) == 8
+    assert len(history) == 9
     assert [each.previous for each in history] == [None, *(each.version for each in history[:-1])]
     assert champion(registry) == history[-1].version

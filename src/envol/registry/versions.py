@@ -90,8 +90,9 @@ class Registry:
         if model is not None:
             query = query.where(model_version.c.model == model)
             aliased = aliased.where(alias.c.model == model)
-        with self._store.metadata.connect() as connection:
-            rows, names = connection.execute(query).all(), connection.execute(aliased).all()
+        rows, names = self._store.metadata.read(
+            lambda connection: (connection.execute(query).all(), connection.execute(aliased).all())
+        )
         if model is not None and not rows:
             self._no_model(model)
         by_version: dict[tuple[str, int], list[str]] = {}
@@ -132,11 +133,15 @@ class Registry:
         if not by.strip():
             raise UserError(f"{model} cannot be promoted by nobody", remedy="say who promotes it")
         self.get(model, version)
-        with self._store.metadata.begin() as connection:
+        at = self._clock.now()
+
+        def work(connection: Connection) -> AliasChange:
             history = events(connection, model, alias)
             if history and history[-1].version == version:
                 return history[-1]
-            return record(connection, model, alias, version, at=self._clock.now(), by=by, reason=reason)
+            return record(connection, model, alias, version, at=at, by=by, reason=reason)
+
+        return self._store.metadata.write(work)
 
     def accept(self, version: Version, *, by: str, reason: str) -> AliasChange | None:
         """Put a version that was found good to use, unless it was judged before.
@@ -161,9 +166,20 @@ class Registry:
             NotFoundError: there is no such model, or it had no other champion before.
         """
         self.versions(model)
-        with self._store.metadata.begin() as connection:
-            version = previous_champion(model, events(connection, model, CHAMPION))
-            return record(connection, model, CHAMPION, version, at=self._clock.now(), by=by, reason=reason)
+        at = self._clock.now()
+        seen: int | None = None
+
+        def work(connection: Connection) -> AliasChange:
+            nonlocal seen
+            history = events(connection, model, CHAMPION)
+            last = history[-1] if history else None
+            if last is not None and seen is not None and last.id > seen and (last.at, last.by) == (at, by):
+                return last  # it was done already, and the answer was lost
+            version = previous_champion(model, history)
+            seen = history[-1].id
+            return record(connection, model, CHAMPION, version, at=at, by=by, reason=reason)
+
+        return self._store.metadata.write(work)
 
     def history(self, model: str) -> list[AliasChange]:
         """All changes of the model's aliases, oldest first.
@@ -172,8 +188,7 @@ class Registry:
             NotFoundError: there is no model of that name.
         """
         self.versions(model)
-        with self._store.metadata.connect() as connection:
-            return events(connection, model)
+        return self._store.metadata.read(lambda connection: events(connection, model))
 
     def load(self, model: str, version_or_alias: int | str) -> Package:
         """The package of a version, ready to predict.
@@ -239,8 +254,7 @@ class Registry:
             )
             .limit(1)
         )
-        with self._store.metadata.connect() as connection:
-            found: int | None = connection.execute(query).scalar()
+        found: int | None = self._store.metadata.read(lambda connection: connection.execute(query).scalar())
         return found
 
     def revision(self) -> int:
@@ -249,25 +263,32 @@ class Registry:
 
         from envol.storage.tables import alias_event
 
-        with self._store.metadata.connect() as connection:
-            return int(connection.execute(select(func.max(alias_event.c.id))).scalar() or 0)
+        query = select(func.max(alias_event.c.id))
+        return int(self._store.metadata.read(lambda connection: connection.execute(query).scalar()) or 0)
 
     def _number(self, values: dict[str, Any]) -> int:
         from sqlalchemy import func, insert, select
 
         from envol.storage.tables import model_version
 
-        last = select(func.max(model_version.c.version)).where(model_version.c.model == values["model"])
-        with self._store.metadata.begin() as connection:
+        own = model_version.c.model == values["model"]
+        last = select(func.max(model_version.c.version)).where(own)
+        same = select(model_version.c.version).where(own, model_version.c.digest == values["digest"])
+
+        def work(connection: Connection) -> int:
+            known = connection.execute(same).scalar()
+            if known is not None:  # it was numbered already, and the answer was lost
+                return int(known)
             number = (connection.execute(last).scalar() or 0) + 1
             connection.execute(insert(model_version).values(version=number, **values))
-        return number
+            return number
+
+        return self._store.metadata.write(work)
 
     def _same(self, trained: Trained, fingerprint: str, identity: str) -> Version | None:
         model = trained.node.name
-        with self._store.metadata.connect() as connection:
-            if model not in _models(connection):
-                return None
+        if model not in self._store.metadata.read(_models):
+            return None
         for version in reversed(self.versions(model)):
             if version.fingerprint == fingerprint and version.cutoff == trained.cutoff:
                 try:
@@ -279,8 +300,7 @@ class Registry:
         return None
 
     def _no_model(self, model: str) -> NoReturn:
-        with self._store.metadata.connect() as connection:
-            models = _models(connection)
+        models = self._store.metadata.read(_models)
         near = get_close_matches(model, models, n=1)
         if near:
             raise NotFoundError(f"there is no model {model!r}: did you mean {near[0]!r}?")
