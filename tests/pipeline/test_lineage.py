@@ -17,6 +17,7 @@ from sqlalchemy import insert
 import envol
 from envol.errors import NotFoundError, UserError
 from envol.pipeline import Plan, Records, make_plan
+from envol.pipeline.accepting import accept
 from envol.pipeline.lineage import Lineage, lineage, row_lineage
 from envol.pipeline.source_control import Revision
 from envol.project import Project, load_project
@@ -177,6 +178,7 @@ def test_what_no_row_can_be_asked(modelled: SmallProject) -> None:
     assert day.found == 3 and day.inputs == ()
 
 
+@pytest.mark.usefixtures("storage")
 def test_a_window_made_again_since_is_marked(project: Make) -> None:
     small = project(CHAIN)
     first = small.run("2024-01-04").run
@@ -202,6 +204,7 @@ def test_a_window_made_again_since_is_marked(project: Make) -> None:
     assert alone.earlier.by.run != alone.materializations[0].by.run
 
 
+@pytest.mark.usefixtures("storage")
 def test_rows_are_those_that_were_read(project: Make) -> None:
     small = project(CHAIN)
     small.run("2024-01-04")
@@ -228,6 +231,7 @@ def test_an_expired_snapshot_hides_nothing_while_nothing_was_made_again(project:
     assert "has expired; nothing of it was made again since" in raw.note
 
 
+@pytest.mark.usefixtures("storage")
 def test_lineage_needs_no_code_and_tells_commits_apart(project: Make) -> None:
     small = project(CHAIN)
     git(small.root, "init", "-q")
@@ -244,6 +248,28 @@ def test_lineage_needs_no_code_and_tells_commits_apart(project: Make) -> None:
     assert third.materializations[0].commit == (commit, True)
     assert first.codes[0].code != third.codes[0].code
     assert third.inputs[0].commits == ((commit, False), (commit, True))
+
+
+@pytest.mark.usefixtures("storage")
+def test_what_was_accepted_is_told_with_who_and_why(project: Make) -> None:
+    small = project(CHAIN)
+    small.run("2024-01-03")
+    made = told(small, "levels", "2024-01-02").materializations[0]
+    assert made.accepted is None and made.fingerprint is not None
+    small.edit("readings.height", "readings.height + 1")
+    found = load_project(small.root)
+    with small.store() as store:
+        accept(found, store, FixedClock(small.now), by="ada", reason="as good", nodes=["levels"])
+    small.run("2024-01-04")
+    after = told(small, "levels", "2024-01-02")
+    [kept] = after.materializations
+    assert kept.accepted is not None and kept.accepted.code is not None and after.changed is None
+    assert (kept.accepted.by, kept.accepted.reason, kept.accepted.at) == ("ada", "as good", small.now)
+    now = told(small, "levels", "2024-01-03")
+    assert (
+        kept.code == made.code != now.codes[0] == kept.accepted.code
+        and now.materializations[0].accepted is None
+    )
 
 
 SPANS = ("30h", "2w", "1mo")

@@ -32,12 +32,13 @@ from recorded import (
     task_row,
     write,
 )
+from servers import Postgres
 from small_project import SmallProject
 from sqlalchemy import update
 
 from envol.pipeline import run, run_lease
 from envol.pipeline.quarantine.decisions import Action, Decision, Decisions
-from envol.pipeline.retention import collect
+from envol.pipeline.retention import collect, sizes
 from envol.project import load_project
 from envol.project.clock import FixedClock, SystemClock
 from envol.registry import Registry
@@ -230,6 +231,27 @@ def test_rows_leave_quarantine_but_not_those_that_something_waits_for(project: M
         assert count(store, "materialization", tables.materialization.c.quarantined > 0) == 1
         assert len(Decisions(store.metadata).history("readings", 9)) == 2
         assert store.lake.read("readings").height == 7 * 3 - 4
+
+
+def test_a_store_of_servers_is_collected_and_measured(
+    project: Make, bucket: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ENVOL_STORAGE_URL", postgres.new_database())
+    monkeypatch.setenv("ENVOL_STORAGE_DATA", bucket)
+    small = project(MODELLED)
+    assert small.run("2024-01-06").state == "done"
+    (tmp_path / "lone").mkdir()
+    (tmp_path / "lone" / "file").write_bytes(b"0" * 1000)
+    with opened(small) as store:
+        known = store.artifacts.digests()
+        store.artifacts.put(tmp_path / "lone")
+        told = collected(small, **NOTHING_KEPT)
+        assert told["packages"].count == 1 and told["snapshots"].count > 0 and told["quarantine"].count == 3
+        assert store.artifacts.digests() == known
+        assert Registry(store, SystemClock()).load("risk", "champion").version == 1
+        parts, free = sizes(store)
+        assert {part.name for part in parts} >= {"records", "tables"} and free > 0
+        assert all(part.bytes > 0 for part in parts)
 
 
 def test_rows_of_a_window_that_is_still_tried_stay(project: Make) -> None:

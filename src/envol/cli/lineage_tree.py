@@ -13,7 +13,7 @@ from envol.cli.output import count, metric, moment
 
 if TYPE_CHECKING:
     from envol.pipeline.lineage import Lineage, ModelOrigin, RowLineage
-    from envol.pipeline.lineage.origins import Code, Maker, Materialization
+    from envol.pipeline.lineage.origins import Accepted, Code, Maker, Materialization
     from envol.serving import PredictionLineage
 
 SHORT = 12
@@ -110,7 +110,7 @@ def _made(one: Materialization, zone: tzinfo) -> list[str]:
         parts.append(f"snapshot {one.snapshot}{' (expired)' if one.expired else ''}")
     lines = [", ".join(parts), _by(one.made_at, one.by, zone), _code(one.code, *one.commit)]
     if one.accepted is not None:
-        lines.append(f"accepted as it is for {_code(one.accepted, *_first(one.accepted))}")
+        lines.append(_accepted(one.accepted, zone))
     return [line for line in lines if line]
 
 
@@ -169,8 +169,12 @@ def _code(code: Code | None, commit: str | None, dirty: bool | None) -> str:
     return " at ".join(said)
 
 
-def _first(code: Code) -> tuple[str | None, bool | None]:
-    return code.git_commit, code.git_dirty
+def _accepted(accepted: Accepted, zone: tzinfo) -> str:
+    code = accepted.code
+    told = "accepted as it is" + (f" for code {code.code[:SHORT]}" if code and code.code else "")
+    if accepted.by is not None:
+        told += f" by {accepted.by} {moment(accepted.at, zone)}: {accepted.reason}"
+    return told
 
 
 def _commit(commit: str | None, dirty: bool | None) -> str:

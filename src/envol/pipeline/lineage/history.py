@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, func, select
 
 from envol.errors import NotFoundError
-from envol.pipeline.lineage.origins import Code, Earlier, Maker, Materialization
+from envol.pipeline.lineage.origins import Accepted, Code, Earlier, Maker, Materialization
 from envol.project.fingerprint import digest
 from envol.project.names import nearest
 from envol.project.windows import HOUR_SECONDS, Calendar, Period, Window
@@ -154,7 +154,7 @@ class History:
                 made_at=instant(row["made_at"]),
                 by=makers[row["run"]],
                 code=self.codes.get(row["definition"]),
-                accepted=self.codes.get(row["accepted"]),
+                accepted=self._accepted(row),
             )
             for row in rows
         )
@@ -202,11 +202,26 @@ class History:
         """The instant in the project's time zone."""
         return instant(epoch).astimezone(self.calendar.zone)
 
+    def _accepted(self, row: Record) -> Accepted | None:
+        if row["accepted"] is None:
+            return None
+        code, start = self.codes.get(row["accepted"]), row["window_start"]
+        for one in self._acceptances:
+            same = (one["node"], one["definition"]) == (row["node"], row["accepted"])
+            if same and one["first"] <= start <= one["last"]:
+                return Accepted(code, one["by"], instant(one["at"]), one["reason"])
+        return Accepted(code)
+
     def _fingerprint(self, row: Record) -> str | None:
         made = self.codes.get(row["definition"])
-        if made is None:
+        if made is None or row["accepted"] is not None:
             return None
         return digest(made.code, made.parameters, made.contract, str(row["inputs"]))
+
+    @cached_property
+    def _acceptances(self) -> list[Record]:
+        """The newest first."""
+        return self._read(select(tables.acceptance).order_by(tables.acceptance.c.id.desc()))
 
     @cached_property
     def _definitions(self) -> list[Record]:

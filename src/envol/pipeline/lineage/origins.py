@@ -34,12 +34,25 @@ class Maker:
 
 
 @dataclass(frozen=True)
+class Accepted:
+    """That a window was kept as it is when its definition or its inputs changed; `code` is what it counts as.
+
+    By whom, when and why is None where that is not on record.
+    """
+
+    code: Code | None
+    by: str | None = None
+    at: datetime | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Materialization:
     """One window of a table as it is now.
 
-    `fingerprint` is the hash of the definition and of what it was made from, as the lake's history has it;
-    `accepted` is the later definition that it counts as made with; `version` is the hash of its content;
-    `expired` says that the lake has forgotten the snapshot, though not the rows.
+    `fingerprint` is the hash of the definition and of what it was made from, as the lake's history has it; it
+    is None for a window that was accepted since. `version` is the hash of its content. `expired` says that
+    the lake has forgotten the snapshot, though not the rows.
     """
 
     node: str
@@ -55,7 +68,7 @@ class Materialization:
     made_at: datetime
     by: Maker
     code: Code | None
-    accepted: Code | None
+    accepted: Accepted | None
 
     @property
     def commit(self) -> tuple[str | None, bool | None]:

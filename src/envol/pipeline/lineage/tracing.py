@@ -289,6 +289,8 @@ def _changed(rows: Sequence[Record], reads: Sequence[Read]) -> bool | None:
     """Whether what the windows read has other content now, by the hash that each recorded of it."""
     if not reads or len({row["definition"] for row in rows}) != 1:
         return None  # of several definitions some may read what others do not
+    if any(row["accepted"] is not None for row in rows):
+        return None  # what was read is not on record any more
     hashed = []
     for read in reads:
         starts = np.array([row["window_start"] for row in read.rows], np.int64)
