@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import tomllib
@@ -103,8 +104,9 @@ def _target(project: Project, to: str, data: str | None) -> tuple[dict[str, str]
     from envol.project.config import StorageSection
     from envol.storage import Place
 
-    settings = {"path": project.config.storage.path}
-    settings |= {"url": to} if "://" in to else {"path": to}
+    settings = {"url": to} if "://" in to else {"path": to}
+    if project.config.storage.path != StorageSection().path:
+        settings = {"path": project.config.storage.path, **settings}
     if data is not None:
         settings["data"] = data
     try:
@@ -121,6 +123,8 @@ def _print(compared: Sequence[Compared], settings: dict[str, str], written: bool
         shown.add_row(one.part, one.name, one.counted, f"{one.source:,}", f"{one.target:,}", "yes")
     out.print(shown)
     out.print(f"\nmoved and compared in {duration(seconds)}; the old place stays as it is")
+    for variable in sorted(name for name in os.environ if name.startswith("ENVOL_STORAGE_")):
+        out.print(f"{variable} is set and goes before envol.toml: change it as well")
     if written:
         out.print("envol.toml names the new place. Start services and conductors again.")
         return

@@ -75,7 +75,7 @@ def move(source: Store, target: Place, progress: Progress = lambda *_: None) -> 
         if different:
             raise StorageError(
                 f"what was copied to {_shown(target)} is not equal: {', '.join(dict.fromkeys(different))}",
-                remedy="look whether something writes to the project, then move it again",
+                remedy="remove what was copied there, and move it again while nothing writes to the project",
             )
         draft.publish()
     return compared
