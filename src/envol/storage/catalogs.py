@@ -114,16 +114,17 @@ class CatalogSchema:
     extension = "postgres_scanner"
 
     def __init__(self, database: Database, opening: float) -> None:
-        from psycopg.conninfo import make_conninfo
-
         from envol.storage import postgres
+
+        settings = postgres.settings(database)
+        from psycopg.conninfo import make_conninfo
 
         self._postgres = postgres
         self._database = database
         self._server = Server(f"the database {database}", self._away, postgres.UNREACHABLE, opening)
         self.name = f"{database.url} (schema {database.lake_schema})"
         self.pen = postgres.Pen(database, database.lake_schema, self._server)
-        self.source = f"postgres:{make_conninfo(**postgres.settings(database))}"
+        self.source = f"postgres:{make_conninfo(**settings)}"
         schema = database.lake_schema.replace("'", "''")
         self.options = [f"METADATA_SCHEMA '{schema}'", f"META_SCHEMA '{schema}'"]
 

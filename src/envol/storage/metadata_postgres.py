@@ -10,7 +10,7 @@ from sqlalchemy.schema import CreateSchema
 
 from envol.errors import StorageError
 from envol.storage.place import Database
-from envol.storage.postgres import away, connect, explanation, lock_key, server
+from envol.storage.postgres import away, connect, driver, explanation, lock_key, server
 from envol.storage.waiting import OPENING
 
 Result = TypeVar("Result")
@@ -49,6 +49,7 @@ class PostgresMetadata:
     dialect = "postgresql"
 
     def __init__(self, database: Database, opening: float = OPENING) -> None:
+        driver()
         self._database = database
         self._server = server(database, opening)
         self.name = f"the metadata in {database}"
