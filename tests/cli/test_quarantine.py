@@ -201,6 +201,16 @@ def test_a_contract_is_suggested_and_checked(cold: Project) -> None:
     assert cold.envol("contract", "suggest", "totl").code == 2
 
 
+def test_looking_at_a_project_that_was_not_run_makes_nothing(project: Project) -> None:
+    for words in (["quarantine", "list"], ["quarantine", "history"], ["contract", "changes"]):
+        assert project.envol(*words).code == 0
+    for words in (["quarantine", "list", "readings"], ["contract", "suggest", "readings"]):
+        assert project.envol(*words).code == 2
+    said = project.envol("contract", "check", "readings")
+    assert (said.code, "has no tables yet" in said.err) == (2, True)
+    assert not (project.root / ".envol").exists()
+
+
 def test_changes_of_columns_are_told_by_run_status_and_contract(cold: Project) -> None:
     assert cold.envol("contract", "changes").out == "no change of columns was seen\n"
     assert cold.envol("status", "--json").json["schema_changes"] == []

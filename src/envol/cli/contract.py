@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from envol.pipeline.recheck import Broken
     from envol.project import Project
+    from envol.storage import Lake, Store
 
 SHOWN = 50
 TableArgument = Annotated[str, typer.Argument(metavar="TABLE", help="Name of the table.")]
@@ -45,7 +46,7 @@ def suggest(
     from envol.pipeline.suggest import suggest as suggested
 
     with opened(project) as (found, store):
-        code = suggested(store.lake, name, *_range(found, begin, until))
+        code = suggested(_lake(found, store), name, *_range(found, begin, until))
     if json:
         print_json({"table": name, "code": code})
     else:
@@ -67,7 +68,7 @@ def check(
     from envol.pipeline.recheck import recheck
 
     with opened(project) as (found, store):
-        windows = list(recheck(found, store.lake, name, *_range(found, begin, until)))
+        windows = list(recheck(found, _lake(found, store), name, *_range(found, begin, until)))
     broken = [one for one in windows if one.rows]
     if json:
         print_json({"table": name, "windows": len(windows), "broken": broken})
@@ -92,7 +93,9 @@ def changes(
             print("no change of columns was seen")
 
 
-def schema_changes(project: Project, store: Any, name: str | None, limit: int | None) -> list[dict[str, Any]]:
+def schema_changes(
+    project: Project, store: Store, name: str | None, limit: int | None
+) -> list[dict[str, Any]]:
     """The newest changes of tables' columns, the newest first, for JSON.
 
     Raises:
@@ -119,6 +122,17 @@ def schema_changes(project: Project, store: Any, name: str | None, limit: int | 
         }
         for one in reversed(changes(store.metadata, name, limit))
     ]
+
+
+def _lake(project: Project, store: Store) -> Lake:
+    """The project's tables; looking must not make any."""
+    from envol.errors import NotFoundError
+
+    if not store.exists():
+        raise NotFoundError(
+            f"the project {project.name} has no tables yet", remedy="make them with: envol run"
+        )
+    return store.lake
 
 
 def _range(project: Project, begin: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
