@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 import pytest
 from small_project import SmallProject
 
+from envol import pipeline
 from envol.errors import NotFoundError
-from envol.pipeline import backfill
 from envol.project import load_project
 from envol.project.clock import FixedClock
 from envol.storage import Store
@@ -49,10 +49,10 @@ class Backfills:
         self.small = small
         self.clock = FixedClock(small.now)
 
-    def request(self, first: str, last: str, **options) -> backfill.Backfill:
+    def request(self, first: str, last: str, **options) -> pipeline.Backfill:
         with Store.of(load_project(self.small.root)) as store:
             project = load_project(self.small.root)
-            found = backfill.request_backfill(
+            found = pipeline.request_backfill(
                 project, store, self.clock, start=at(first), end=at(last), by="ada", **options
             )
             assert found is not None
@@ -61,11 +61,11 @@ class Backfills:
     def carry_on(self, identity: str, **options):
         project = load_project(self.small.root)
         with Store.of(project) as store:
-            return backfill.carry_on(project, store, self.clock, identity, **options)
+            return pipeline.carry_on(project, store, self.clock, identity, **options)
 
-    def find(self, identity: str) -> backfill.Backfill:
+    def find(self, identity: str) -> pipeline.Backfill:
         with Store.of(load_project(self.small.root)) as store:
-            return backfill.find_backfill(store.metadata, identity)
+            return pipeline.find_backfill(store.metadata, identity)
 
     def made(self) -> list[str]:
         path = self.small.root / "made.txt"
@@ -101,7 +101,7 @@ def test_what_is_up_to_date_is_not_asked_for_unless_again(project: Make) -> None
     small.run()
     some = Backfills(small)
     with Store.of(load_project(small.root)) as store:
-        nothing = backfill.request_backfill(
+        nothing = pipeline.request_backfill(
             load_project(small.root), store, some.clock, start=at("01-01"), end=at("02-01"), by="ada"
         )
     assert nothing is None
@@ -130,12 +130,12 @@ def test_killed_it_goes_on_where_it_was(project: Make) -> None:
     asked = some.request("01-01", "01-11", nodes=["numbers"], rerun=True)
     code = (
         "import sys; from pathlib import Path; sys.path[:0] = sys.argv[3:]\n"
-        "from envol.pipeline import backfill; from envol.project import load_project\n"
+        "from envol import pipeline; from envol.project import load_project\n"
         "from envol.project.clock import FixedClock; from envol.storage import Store\n"
         "from datetime import datetime\n"
         "project = load_project(Path(sys.argv[1]))\n"
         "clock = FixedClock(datetime.fromisoformat('2024-01-11T00:00:00+00:00'))\n"
-        "backfill.carry_on(project, Store.of(project), clock, sys.argv[2], workers=1)\n"
+        "pipeline.carry_on(project, Store.of(project), clock, sys.argv[2], workers=1)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(some.small.root), asked.id, *sys.path])
     some.small.wait_for_tasks(3, process)
@@ -177,8 +177,8 @@ def test_failed_windows_can_be_tried_again(project: Make) -> None:
     assert some.find(asked.id).windows == {"done": 17, "failed": 3}
     (some.small.root / "broken.txt").unlink()
     with Store.of(load_project(some.small.root)) as store:
-        assert backfill.retry_backfill(store.metadata, asked.id).state == "waiting"
-        assert backfill.next_backfill(store) == asked.id
+        assert pipeline.retry_backfill(store.metadata, asked.id).state == "waiting"
+        assert pipeline.next_backfill(store) == asked.id
     some.carry_on(asked.id)
     assert some.find(asked.id).windows == {"done": 20}
 
@@ -187,8 +187,8 @@ def test_a_cancelled_one_is_not_next(project: Make) -> None:
     some = Backfills(project(COUNTED))
     first, second = some.request("01-01", "01-03"), some.request("01-03", "01-05")
     with Store.of(load_project(some.small.root)) as store:
-        assert backfill.next_backfill(store) == first.id
-        assert backfill.cancel_backfill(store.metadata, first.id, datetime.now(UTC), "bob").waiting == 4
-        assert backfill.next_backfill(store) == second.id
+        assert pipeline.next_backfill(store) == first.id
+        assert pipeline.cancel_backfill(store.metadata, first.id, datetime.now(UTC), "bob").waiting == 4
+        assert pipeline.next_backfill(store) == second.id
         with pytest.raises(NotFoundError, match="no backfill"):
-            backfill.find_backfill(store.metadata, "nonsense")
+            pipeline.find_backfill(store.metadata, "nonsense")

@@ -24,7 +24,7 @@ from envol.cli.output import STATES, console, count, duration, moment, print_jso
 from envol.errors import UserError
 
 if TYPE_CHECKING:
-    from envol.pipeline.backfill import Backfill
+    from envol.pipeline import Backfill
     from envol.project import Project
     from envol.storage import Store
 
@@ -62,25 +62,25 @@ def backfill(
     What is to be made is written down first. A conductor that is active carries it on whenever nothing falls
     due; where there is none, this command does. Ctrl-C leaves the rest for later.
     """
-    from envol.pipeline import backfill as backfills
+    from envol import pipeline
     from envol.project.clock import SystemClock
 
     with opened(project) as (found, store):
         clock = SystemClock()
         if show:
-            return _list(found, backfills.backfills(store.metadata), json)
+            return _list(found, pipeline.backfills(store.metadata), json)
         if cancel is not None:
-            one = backfills.cancel_backfill(store.metadata, cancel, clock.now(), who(by))
+            one = pipeline.cancel_backfill(store.metadata, cancel, clock.now(), who(by))
             return _tell(one, f"{one.state}: {count(one.waiting, 'window')} left as they are", json)
         if dry_run:
             return _dry_run(found, store, *_range(found, first, last), node, rerun, json)
         if retry is not None:
-            wanted = backfills.retry_backfill(store.metadata, retry)
+            wanted = pipeline.retry_backfill(store.metadata, retry)
         elif resume is not None:
-            wanted = backfills.find_backfill(store.metadata, resume)
+            wanted = pipeline.find_backfill(store.metadata, resume)
         else:
             start, end = _range(found, first, last)
-            asked = backfills.request_backfill(
+            asked = pipeline.request_backfill(
                 found,
                 store,
                 clock,
@@ -94,7 +94,7 @@ def backfill(
             if asked is None:
                 return _nothing(json)
             wanted = asked
-        if wanted.state not in backfills.OPEN:
+        if not wanted.is_open:
             return _tell(wanted, f"backfill {wanted.id} is {wanted.state}; again: --retry {wanted.id}", json)
         return _carry_on(found, store, wanted, json)
 
@@ -113,7 +113,7 @@ def accept(
     After a change of code, parameters or contract, `envol plan` shows which windows went stale. Accepted ones
     count as made by what is now; with what they were really made, who accepted them and why stays on record.
     """
-    from envol.pipeline.accepting import accept as keep
+    from envol.pipeline import accept as keep
     from envol.project.clock import SystemClock
 
     with opened(project) as (found, store):
@@ -152,9 +152,9 @@ def _nothing(json: bool) -> int:
 
 
 def _carry_on(project: Project, store: Store, wanted: Backfill, json: bool) -> int:
+    from envol import pipeline
     from envol.cli.progress import Reporter
     from envol.cli.run import report
-    from envol.pipeline import backfill as backfills
     from envol.pipeline.control import CONDUCTOR
     from envol.pipeline.lease import holder
     from envol.project.clock import SystemClock
@@ -169,12 +169,12 @@ def _carry_on(project: Project, store: Store, wanted: Backfill, json: bool) -> i
         )
     reporter = Reporter(sys.stderr if json else sys.stdout)
     try:
-        result = backfills.carry_on(project, store, SystemClock(), wanted.id, observer=reporter)
+        result = pipeline.carry_on(project, store, SystemClock(), wanted.id, observer=reporter)
     finally:
         reporter.close()
     code = report(store, result, json=json)
-    after = backfills.find_backfill(store.metadata, wanted.id)
-    if not json and after.state in backfills.OPEN:
+    after = pipeline.find_backfill(store.metadata, wanted.id)
+    if not json and after.is_open:
         print(f"{count(after.waiting, 'window')} still wait: envol backfill --resume {after.id}")
     return code
 

@@ -5,6 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from envol.pipeline.accepting import accept
+    from envol.pipeline.backfill import carry_on, request_backfill
+    from envol.pipeline.backfill_records import (
+        Backfill,
+        backfills,
+        cancel_backfill,
+        find_backfill,
+        next_backfill,
+        retry_backfill,
+    )
     from envol.pipeline.conductor import Conductor
     from envol.pipeline.control import Asked, Control, Wishes
     from envol.pipeline.delays import Delay
@@ -12,11 +22,13 @@ if TYPE_CHECKING:
     from envol.pipeline.lease import Lease, LeaseLostError, run_lease
     from envol.pipeline.plan import NodePlan, Plan, Reason, Task, make_plan
     from envol.pipeline.records import Records, Totals
-    from envol.pipeline.running import Observer, RunResult, carry_out, run
+    from envol.pipeline.results import Observer, RunResult
+    from envol.pipeline.running import carry_out, run
     from envol.pipeline.standby import Conductors, conductors
 
 __all__ = [
     "Asked",
+    "Backfill",
     "Conductor",
     "Conductors",
     "Control",
@@ -33,16 +45,34 @@ __all__ = [
     "Task",
     "Totals",
     "Wishes",
+    "accept",
+    "backfills",
+    "cancel_backfill",
+    "carry_on",
     "carry_out",
     "conductors",
+    "find_backfill",
     "make_plan",
+    "next_backfill",
     "next_due",
     "next_of_all",
+    "request_backfill",
+    "retry_backfill",
     "run",
     "run_lease",
 ]
 
 _MODULES = {
+    "accepting": ("accept",),
+    "backfill": ("carry_on", "request_backfill"),
+    "backfill_records": (
+        "Backfill",
+        "backfills",
+        "cancel_backfill",
+        "find_backfill",
+        "next_backfill",
+        "retry_backfill",
+    ),
     "conductor": ("Conductor",),
     "control": (
         "Asked",

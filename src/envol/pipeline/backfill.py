@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from envol.errors import NotFoundError
+from envol.pipeline.backfill_records import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    GONE,
+    RUNNING,
+    WAITING,
+    Backfill,
+    cancel_backfill,
+    find_backfill,
+    set_state,
+)
 from envol.pipeline.plan import Plan, make_plan
-from envol.pipeline.running import Observer, RunResult, carry_out
+from envol.pipeline.results import Observer, RunResult
+from envol.pipeline.running import carry_out
 from envol.pipeline.schedule import Epochs
-from envol.project.names import nearest
 from envol.storage import Metadata, tables
 
 if TYPE_CHECKING:
@@ -31,42 +40,8 @@ if TYPE_CHECKING:
     from envol.project.clock import Clock
     from envol.storage import Store
 
-WAITING, RUNNING, DONE, FAILED, CANCELLED, GONE = (
-    "waiting",
-    "running",
-    "done",
-    "failed",
-    "cancelled",
-    "gone",
-)
-OPEN = (WAITING, RUNNING)
 CHUNK = 10_000
 _backfill, _window = tables.backfill.c, tables.backfill_window.c
-
-
-@dataclass(frozen=True)
-class Backfill:
-    """One backfill and how far it is; `windows` counts them by state."""
-
-    id: str
-    state: str
-    created_at: datetime
-    ended_at: datetime | None
-    by: str
-    start: datetime
-    end: datetime
-    nodes: tuple[str, ...]
-    rerun: bool
-    newest_first: bool
-    windows: Mapping[str, int]
-
-    @property
-    def total(self) -> int:
-        return sum(self.windows.values())
-
-    @property
-    def waiting(self) -> int:
-        return self.windows.get(WAITING, 0)
 
 
 def request_backfill(
@@ -143,7 +118,7 @@ def carry_on(
         store.metadata.write(partial(_settle_unplanned, identity, waiting, made))
         return made
 
-    store.metadata.write(partial(_set_state, identity, RUNNING, None))
+    store.metadata.write(partial(set_state, identity, RUNNING, None))
     result = carry_out(
         project,
         store,
@@ -161,82 +136,6 @@ def carry_on(
         cancel_backfill(store.metadata, identity, clock.now(), result.cancelled_by)
     store.metadata.write(partial(_end, identity, result.state == CANCELLED, clock.now()))
     return result
-
-
-def next_backfill(store: Store) -> str | None:
-    """The oldest backfill that waits to be carried on."""
-    query = select(_backfill.id).where(_backfill.state.in_(OPEN)).order_by(_backfill.created_at).limit(1)
-    return store.metadata.read(lambda connection: connection.execute(query).scalar())
-
-
-def backfills(metadata: Metadata) -> list[Backfill]:
-    """All backfills on record, the newest first."""
-
-    def work(connection: Connection) -> list[Backfill]:
-        counts: dict[str, Counter[str]] = {}
-        counted = select(_window.backfill, _window.state, func.count()).group_by(
-            _window.backfill, _window.state
-        )
-        for identity, state, number in connection.execute(counted):
-            counts.setdefault(identity, Counter())[state] = number
-        rows = connection.execute(select(tables.backfill).order_by(_backfill.created_at.desc())).mappings()
-        return [_described(row, counts.get(row["id"], {})) for row in rows]
-
-    return metadata.read(work)
-
-
-def find_backfill(metadata: Metadata, identity: str) -> Backfill:
-    """The backfill with this id, or the start of it.
-
-    Raises:
-        NotFoundError: there is none, or more than one.
-    """
-    known = backfills(metadata)
-    found = [one for one in known if one.id == identity] or [
-        one for one in known if one.id.startswith(identity)
-    ]
-    if len(found) != 1:
-        problem = "no backfill" if not found else f"{len(found)} backfills"
-        raise NotFoundError(
-            f"{problem} with the id {identity!r}", remedy=nearest(identity, [one.id for one in known])
-        )
-    return found[0]
-
-
-def cancel_backfill(metadata: Metadata, identity: str, now: datetime, by: str) -> Backfill:
-    """Leave the windows that still wait as they are; a run that makes some of them is cancelled."""
-    found = find_backfill(metadata, identity)
-
-    def work(connection: Connection) -> None:
-        open_now = (_backfill.id == found.id, _backfill.state.in_(OPEN))
-        connection.execute(
-            update(tables.backfill).where(*open_now).values(state=CANCELLED, ended_at=now.timestamp())
-        )
-        run = tables.run.c
-        connection.execute(
-            update(tables.run).where(run.backfill == found.id, run.state == RUNNING).values(cancelled_by=by)
-        )
-
-    metadata.write(work)
-    return find_backfill(metadata, found.id)
-
-
-def retry_backfill(metadata: Metadata, identity: str) -> Backfill:
-    """Have the windows that failed, and those left by a cancellation, wait again."""
-    found = find_backfill(metadata, identity)
-
-    def work(connection: Connection) -> None:
-        connection.execute(
-            update(tables.backfill_window)
-            .where(_window.backfill == found.id, _window.state == FAILED)
-            .values(state=WAITING)
-        )
-        waiting = select(func.count()).where(_window.backfill == found.id, _window.state == WAITING)
-        if connection.execute(waiting).scalar():
-            _set_state(found.id, WAITING, None, connection, among=(DONE, FAILED, CANCELLED))
-
-    metadata.write(work)
-    return find_backfill(metadata, found.id)
 
 
 def _chunks(identity: str, plan: Plan) -> Iterator[list[dict[str, Any]]]:
@@ -286,44 +185,11 @@ def _mark(connection: Connection, identity: str, node: str, starts: Epochs, stat
 def _end(identity: str, stopped: bool, now: datetime, connection: Connection) -> None:
     """Record how the carrying on ended; what was skipped, as something that it reads failed, has failed."""
     if stopped:
-        _set_state(identity, WAITING, None, connection, among=(RUNNING,))
+        set_state(identity, WAITING, None, connection, among=(RUNNING,))
         return
     mine = _window.backfill == identity
     connection.execute(
         update(tables.backfill_window).where(mine, _window.state == WAITING).values(state=FAILED)
     )
     failed = connection.execute(select(func.count()).where(mine, _window.state == FAILED)).scalar()
-    _set_state(identity, FAILED if failed else DONE, now, connection, among=(RUNNING,))
-
-
-def _set_state(
-    identity: str,
-    state: str,
-    ended_at: datetime | None,
-    connection: Connection,
-    among: Sequence[str] = OPEN,
-) -> None:
-    connection.execute(
-        update(tables.backfill)
-        .where(_backfill.id == identity, _backfill.state.in_(among))
-        .values(state=state, ended_at=None if ended_at is None else ended_at.timestamp())
-    )
-
-
-def _described(row: RowMapping, windows: Mapping[str, int]) -> Backfill:
-    def instant(seconds: float) -> datetime:
-        return datetime.fromtimestamp(seconds, UTC)
-
-    return Backfill(
-        id=row["id"],
-        state=row["state"],
-        created_at=instant(row["created_at"]),
-        ended_at=None if row["ended_at"] is None else instant(row["ended_at"]),
-        by=row["by"],
-        start=instant(row["first"]),
-        end=instant(row["last"]),
-        nodes=tuple(json.loads(row["nodes"])),
-        rerun=row["rerun"],
-        newest_first=row["newest_first"],
-        windows=dict(windows),
-    )
+    set_state(identity, FAILED if failed else DONE, now, connection, among=(RUNNING,))

@@ -9,13 +9,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
-
-from sqlalchemy import Connection, select
+from typing import TYPE_CHECKING
 
 from envol.errors import CorruptArtifactError, EnvolError, StorageError
+from envol.pipeline.cancelling import Cancelling
 from envol.pipeline.lease import Lease, LeaseLostError, run_lease
 from envol.pipeline.limits import Limits
 from envol.pipeline.logs import divided_output
@@ -23,8 +21,8 @@ from envol.pipeline.order import Order
 from envol.pipeline.plan import Plan, Task, make_plan
 from envol.pipeline.quarantine.settling import settle
 from envol.pipeline.records import Records, TaskRecord
+from envol.pipeline.results import Observer, RunResult
 from envol.pipeline.source_control import Revision, revision_of
-from envol.storage import tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,38 +36,6 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 IN_FLIGHT = 4
 """Tasks begun for each that computes: the others wait for the lake, which commits them together."""
-
-
-class Observer(Protocol):
-    """Hears how a run goes. Called from several threads, one at a time."""
-
-    def started(self, run: str, plan: Plan) -> None: ...
-
-    def finished(self, task: Task, label: str, state: str, rows: int, error: EnvolError | None) -> None:
-        """A task ended as "done", "unchanged", "failed" or "skipped"."""
-
-    def note(self, text: str) -> None:
-        """A line about long work."""
-
-
-@dataclass
-class RunResult:
-    """How a run ended; `state` is "done", "failed" or "cancelled", or "nothing" when nothing was due."""
-
-    run: str | None
-    state: str
-    done: int = 0
-    unchanged: int = 0
-    failed: int = 0
-    skipped: int = 0
-    rows: int = 0
-    seconds: float = 0.0
-    failures: list[EnvolError] = field(default_factory=list)
-    cancelled_by: str | None = None
-    """Who has cancelled the run; None also where it was stopped by a signal."""
-
-    def counts(self) -> dict[str, int]:
-        return {"done": self.done, "failed": self.failed, "skipped": self.skipped}
 
 
 def run(
@@ -153,22 +119,6 @@ def carry_out(
 
         collect_daily(project, store, clock)
     return result
-
-
-class Cancelling:
-    """Sees at each heartbeat whether somebody has cancelled the run."""
-
-    def __init__(self) -> None:
-        self.run = ""
-        self.by: str | None = None
-        self.stop: Callable[[], None] = lambda: None
-
-    def look(self, connection: Connection) -> None:
-        """Stop the run when it has been cancelled."""
-        column = tables.run.c
-        self.by = connection.execute(select(column.cancelled_by).where(column.id == self.run)).scalar()
-        if self.by is not None:
-            self.stop()
 
 
 class _Run:

@@ -40,9 +40,9 @@ class ProjectSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class StorageSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """[storage]: where tables, metadata and artifacts are.
 
-    `path` is a folder, relative to the project. `url` is a PostgreSQL database for the metadata and the catalog
-    of the tables, `data` an S3 address for the files of the tables and the artifacts; without them both are in
-    the folder. Credentials come from the environment or from files, never from here.
+    `path` is a folder, relative to the project. `url` is a PostgreSQL database for the metadata and the
+    catalog of the tables, `data` an S3 address for the files of the tables and the artifacts; without them
+    both are in the folder. Credentials come from the environment or from files, never from here.
     """
 
     path: Text = ".envol"

@@ -76,7 +76,7 @@ def kept(dtype: pl.DataType) -> Kept:
 
 
 def read_back_as(dtype: pl.DataType) -> pl.DataType:
-    """The dtype that a column of this one has when it is read from the lake; itself where none can keep it."""
+    """The dtype that such a column has when it is read from the lake; itself where none can keep it."""
     try:
         return kept(dtype).dtype
     except UnsupportedError:
