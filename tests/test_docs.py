@@ -266,17 +266,22 @@ def test_the_commands_are_described_as_they_are() -> None:
 def cli_page() -> str:
     """docs/reference/cli.md, out of what each verb says of itself."""
     overview = _help()
-    verbs = re.findall(
-        r"^  (\w+)  +\S", overview.partition("Commands:\n")[2].partition("\n\n")[0], re.MULTILINE
-    )
     parts = [
         "# Commands\n",
         "What `envol VERB --help` prints. Exit codes are in [errors](errors.md#exit-codes).\n",
     ]
     parts.append(f"```text\n{overview}```\n")
-    for verb in verbs:
-        parts.append(f"## envol {verb}\n\n```text\n{_help(verb)}```\n")
+    for verb in _verbs(overview):
+        told = _help(verb)
+        parts.append(f"## envol {verb}\n\n```text\n{told}```\n")
+        parts += [f"### envol {verb} {inner}\n\n```text\n{_help(verb, inner)}```\n" for inner in _verbs(told)]
     return "\n".join(parts)
+
+
+def _verbs(told: str) -> list[str]:
+    """The verbs that a help lists."""
+    listed = told.partition("Commands:\n")[2].partition("\n\n")[0]
+    return re.findall(r"^  (\w+)  +\S", listed, re.MULTILINE)
 
 
 def _help(*verb: str) -> str:

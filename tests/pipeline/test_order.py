@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,23 +31,21 @@ MODULE = """
 """
 
 
+@cache
 def plan() -> Plan:
     with TemporaryDirectory() as folder:
         return SmallProject(Path(folder) / "project").write(MODULE).plan("2024-02-01")
 
 
-PLAN = plan()
-
-
 def needs(task: Task) -> set[tuple[str, int]]:
     found = {
         (name, index)
-        for name, first, last in PLAN.input_slots(task.node, task.index)
+        for name, first, last in plan().input_slots(task.node, task.index)
         for index in range(first, last)
     }
     if task.node == "guess_predictions":
-        start = PLAN.nodes[task.node].slots.starts[task.index]
-        found |= {("guess", int(one)) for one in (PLAN.nodes["guess"].slots.ends <= start).nonzero()[0]}
+        start = plan().nodes[task.node].slots.starts[task.index]
+        found |= {("guess", int(one)) for one in (plan().nodes["guess"].slots.ends <= start).nonzero()[0]}
     return found
 
 
@@ -61,7 +60,7 @@ def needs(task: Task) -> set[tuple[str, int]]:
 def test_every_task_comes_once_and_after_what_it_reads(
     horizon: int, newest_first: bool, at_once: int, failing: set[int], chooser
 ) -> None:
-    order = Order(PLAN, newest_first=newest_first, horizon=horizon)
+    order = Order(plan(), newest_first=newest_first, horizon=horizon)
     running: list[Task] = []
     ended: dict[tuple[str, int], str] = {}
     taken = 0
@@ -84,13 +83,13 @@ def test_every_task_comes_once_and_after_what_it_reads(
         taken += 1
         for task in order.lost():
             ended[task.node, task.index] = "lost"
-    assert len(ended) == len(PLAN)
+    assert len(ended) == len(plan())
     for (name, index), state in ended.items():
-        wanting = any(ended[need] != "made" for need in needs(PLAN.task(name, index)))
+        wanting = any(ended[need] != "made" for need in needs(plan().task(name, index)))
         assert (state == "lost") == wanting
 
 
 def test_a_node_that_may_not_run_now_holds_no_other_up() -> None:
-    order = Order(PLAN)
+    order = Order(plan())
     taken = [order.take(lambda node: node.name != "a") for _ in range(3)]
     assert [task.node for task in taken if task] == ["y", "y", "y"]
