@@ -65,8 +65,8 @@ class Postgres:
     """A PostgreSQL server of its own, in a temporary folder.
 
     Args:
-        durable: write to disk as a real one does; else it is quicker, and a crash of the machine loses data
-            (the death of the server alone does not).
+        durable: write to disk as a real one does; else it is quicker, and loses what was committed last when
+            it is killed.
     """
 
     user = "envol"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from envol.cli.output import NARROW, console, count, duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.progress import Progress, TaskID
 
     from envol.errors import EnvolError
@@ -83,7 +86,8 @@ class Reporter:
     """Observes a run and prints from a thread of its own.
 
     So a slow terminal does not hold the run up, a note from a signal handler cannot meet a print half done,
-    and a reader that goes away ends the display, not the run.
+    and a reader that goes away ends the display, not the run. What Envol itself warns of meanwhile, such as a
+    server that it waits for, is shown as well.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -93,6 +97,8 @@ class Reporter:
         self._over = threading.Event()
         self._failures = 0
         self._thread = threading.Thread(target=self._print, name="progress", daemon=True)
+        self._warnings = _Warnings(self.note)
+        logging.getLogger("envol").addHandler(self._warnings)
 
     def started(self, run: str, plan: Plan) -> None:
         nodes = {name: NodeState(len(node.planned)) for name, node in plan.nodes.items() if len(node.planned)}
@@ -120,6 +126,7 @@ class Reporter:
 
     def close(self) -> None:
         """Show the last state and end."""
+        logging.getLogger("envol").removeHandler(self._warnings)
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -139,6 +146,17 @@ class Reporter:
                 self._view.show(state)
         except (OSError, ValueError):
             return  # nobody reads any more: the run goes on
+
+
+class _Warnings(logging.Handler):
+    """Hands on what is logged as a warning or worse."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record.getMessage())
 
 
 class Lines:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from envol.errors import StorageError
@@ -44,34 +46,62 @@ class Server:
         Raises:
             UnreachableError: it was away for longer than one waits.
         """
-        import logging
         import random
 
-        log = logging.getLogger(__name__)
-        deadline, pause, told = 0.0, 0.1, False
-        while True:
-            try:
-                result = work()
-            except Exception as error:
-                reason = self.away(error)
-                if reason is None:
-                    raise
-                if not deadline:  # most often a connection that dropped while nobody used it
-                    deadline = time.monotonic() + self._patience
-                    continue
-                if time.monotonic() >= deadline:
-                    raise self.unreachable(reason) from error
-                if not told:
-                    log.warning("%s: %s; waiting for up to %.0f s", self.name, reason, self._patience)
-                    told = True
-            else:
-                self._patience = max(self._patience, PATIENCE)
-                if told:
-                    log.warning("%s answers again", self.name)
-                return result
-            time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, deadline - time.monotonic())))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        with _absence(self.name) as tell:
+            deadline, pause = 0.0, 0.1
+            while True:
+                try:
+                    result = work()
+                except Exception as error:
+                    reason = self.away(error)
+                    if reason is None:
+                        raise
+                    if not deadline:  # most often a connection that dropped while nobody used it
+                        deadline = time.monotonic() + self._patience
+                        continue
+                    if time.monotonic() >= deadline:
+                        raise self.unreachable(reason) from error
+                    tell(f"{reason}; waiting for up to {self._patience:.0f} s")
+                else:
+                    self._patience = max(self._patience, PATIENCE)
+                    return result
+                time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, deadline - time.monotonic())))
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
     def unreachable(self, reason: str) -> UnreachableError:
         """The error for a server that is away."""
         return UnreachableError(f"{self.name} cannot be reached: {reason}", remedy=self._remedy)
+
+
+_telling = threading.Lock()
+_told: set[str] = set()
+"""The servers whose absence was told: of all who wait for one, one says so, and one that it is over."""
+
+
+@contextmanager
+def _absence(name: str) -> Iterator[Callable[[str], None]]:
+    """Gives what tells, once, that the server is away; the end of the block tells that it answers again."""
+    import logging
+
+    log = logging.getLogger(__name__)
+    told = False
+
+    def tell(text: str) -> None:
+        nonlocal told
+        told = True
+        with _telling:
+            if name not in _told:
+                _told.add(name)
+                log.warning("%s: %s", name, text)
+
+    answers = False
+    try:
+        yield tell
+        answers = True
+    finally:
+        if told:
+            with _telling:
+                if name in _told and answers:
+                    log.warning("%s answers again", name)
+                _told.discard(name)
