@@ -181,10 +181,8 @@ def _print(out: Console, store: Store, result: RunResult) -> None:
     parts += [f"{result.unchanged:,} unchanged"] * bool(result.unchanged)
     parts += [f"{result.failed:,} failed"] * bool(result.failed)
     parts += [f"{result.skipped:,} skipped as what they read is not made"] * bool(result.skipped)
-    from envol.project.graph import QUARANTINE
-
     for table, rows in _quarantined(store, result).items():
-        question = f'envol query "select * from {table}{QUARANTINE}"'
+        question = f"envol quarantine list {table}"
         out.print(f"{table}: {count(rows, 'row')} in quarantine: {question}", style="yellow", soft_wrap=True)
     word = {"failed": "failed", "cancelled": "stopped"}.get(result.state, "done")
     out.print(f"{word}: {', '.join(parts)}; {count(result.rows, 'row')} in {duration(result.seconds)}")

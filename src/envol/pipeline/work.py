@@ -237,7 +237,7 @@ class Worker:
         return DataError(
             f"{'all' if all_broken else broken} of {total} rows break the contract{limit}:"
             f" {broken_rules(rows.broken)}",
-            remedy=f'look at them with: envol query "select * from {node.name}{QUARANTINE}"',
+            remedy=f"look at them with: envol quarantine list {node.name}",
         )
 
     def _quarantine(self, node: Node, broken: pl.DataFrame) -> dict[str, pl.DataFrame]:
