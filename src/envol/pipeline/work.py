@@ -257,9 +257,13 @@ class Worker:
         fingerprint = self._fingerprint(node, made.inputs)
         self._slots.release()
         try:
-            self._lease.confirm()
             commit = self._store.lake.replace(
-                frames, window, node=node.name, fingerprint=fingerprint, message=message
+                frames,
+                window,
+                node=node.name,
+                fingerprint=fingerprint,
+                message=message,
+                permit=self._lease.confirm,
             )
         finally:
             self._slots.acquire()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +39,7 @@ class Request:
     node: str
     fingerprint: str
     message: str
+    permit: Callable[[], None]
     snapshot: Future[int] = field(default_factory=Future)
 
     @classmethod
@@ -49,12 +50,13 @@ class Request:
         node: str,
         fingerprint: str,
         message: str,
+        permit: Callable[[], None],
     ) -> Request:
         tables = [
             IncomingSpool(table, frame) if isinstance(frame, Spool) else Incoming(table, frame)
             for table, frame in frames.items()
         ]
-        return cls(tables, window, node, fingerprint, message or f"{node} {window.key}")
+        return cls(tables, window, node, fingerprint, message or f"{node} {window.key}", permit)
 
     def info(self) -> dict[str, str]:
         """What the snapshot keeps beside its message."""
@@ -131,6 +133,8 @@ class Committer:
             self._engine.retried(lambda: maintenance.merge_small_files(self._engine))
 
     def _transaction(self, group: list[Request]) -> int:
+        for permit in {request.permit for request in group}:
+            permit()
         try:
             with self._engine.cursor() as cursor:
                 with transaction(cursor):

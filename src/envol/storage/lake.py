@@ -66,6 +66,7 @@ class Lake:
         node: str,
         fingerprint: str,
         message: str = "",
+        permit: Callable[[], None] = lambda: None,
     ) -> Commit:
         """Make the rows of the window, in each table named, exactly those of its frame; all tables or none.
 
@@ -74,12 +75,19 @@ class Lake:
         `window_start` with the window's start is added, or overwritten. Windows that other threads commit at
         the same moment may share the snapshot.
 
+        Args:
+            frames: by table its rows.
+            window: the window they are of.
+            node, fingerprint, message: what the snapshot is told to be.
+            permit: raises when this process may not write any more. It is asked once nobody else can write
+                before this has: who is replaced while it waits for its turn writes nothing.
+
         Raises:
             DataError: when a column's dtype has changed or cannot be kept; nothing is written then.
             StorageError: when the disk is full or the files cannot be written; nothing is written then.
         """
         with self._engine.explained("written", node=node, window=window.key):
-            return self._committer.commit(Request.of(frames, window, node, fingerprint, message))
+            return self._committer.commit(Request.of(frames, window, node, fingerprint, message, permit))
 
     def read(
         self,

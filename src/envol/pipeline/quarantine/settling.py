@@ -90,9 +90,13 @@ class Stored:
     def commit(self, node: Node, window: Window, rows: Divided, message: str, *, only_broken: bool) -> None:
         """Write the rows of a window, both tables at once, and record what is in them now."""
         frames = {node.name + QUARANTINE: rows.broken} | ({} if only_broken else {node.name: rows.good})
-        self._lease.confirm()
         commit = self._store.lake.replace(
-            frames, window, node=node.name, fingerprint=self._fingerprint(node, window), message=message
+            frames,
+            window,
+            node=node.name,
+            fingerprint=self._fingerprint(node, window),
+            message=message,
+            permit=self._lease.confirm,
         )
         made: dict[str, Any] = {"quarantined": rows.broken.height}
         if not only_broken:

@@ -102,6 +102,7 @@ def _empty(store: Store, calendar: Calendar, node: str, start: int, lease: Lease
     # First, so that one who is ended in between finds the rows the next time.
     store.metadata.write(work)
     none = store.lake.read(table, window.start, window.end).drop("window_start").clear()
+    message = f"{table} {window.key}: retention"
     store.lake.replace(
-        {table: none}, window, node=table, fingerprint="", message=f"{table} {window.key}: retention"
+        {table: none}, window, node=table, fingerprint="", message=message, permit=lease.confirm
     )
