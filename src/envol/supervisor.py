@@ -118,7 +118,7 @@ class Supervisor:
             self._bell.get(timeout=LOOK_SECONDS)
 
     def _put(self, line: Entry) -> None:
-        with self._writing:
+        with self._writing, suppress(OSError):  # where nobody reads, or the disk is full, the parts go on
             self._write(line)
 
 

@@ -1,4 +1,4 @@
-"""What the conductor changes about a plan: windows held back, functions isolated, trainings besides."""
+"""What the conductor changes about a plan: windows held back, trainings besides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from small_project import SmallProject
 
 from envol.pipeline import Plan, Records
-from envol.pipeline.amend import hold_back, isolate, newest_cutoff, with_training
+from envol.pipeline.amend import hold_back, newest_cutoff, with_training
 from envol.project import load_project
 from envol.project.nodes import Model
 from envol.storage import Store
@@ -77,15 +77,6 @@ def test_the_champion_goes_on_while_a_training_is_held_back(project: Make) -> No
     hold_back(plan, {"large": [_start(plan, "large", 1)]}, promoted)
     assert "large" not in _planned(plan)
     assert _planned(plan)["large_predictions"] == ["06", "07"]
-
-
-def test_every_function_is_isolated_and_its_definition_is_the_same(project: Make) -> None:
-    small = project(MODULE)
-    plan = small.plan("2024-01-04")
-    before = {name: node.definition for name, node in plan.nodes.items()}
-    isolate(plan)
-    assert all(plan.nodes[name].node.needs_process for name in ("cases", "other", "features", "large"))
-    assert {name: node.definition for name, node in plan.nodes.items()} == before
 
 
 def test_one_more_training_lies_at_the_newest_cutoff(project: Make) -> None:

@@ -8,14 +8,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from pipeline.conducting import HOURS, Conducted, until
+from conducting import HOURS, Conducted, until
 from small_project import SmallProject
 from sqlalchemy import select
 
 from envol.pipeline import Conductor, Delay, run_lease
+from envol.pipeline.backfill import find_backfill, request_backfill
 from envol.project import load_project
 from envol.project.clock import CLOCK, the_clock
 from envol.storage import tables
@@ -28,10 +30,10 @@ EIGHT_CALLS = HOURS.replace(
         while not (HERE / f"gate{call // 8}").exists():
             time.sleep(0.02)""",
 )
-GATED = HOURS.replace(
+GATED = HOURS.replace(  # the third call and those after it
     'did("hours", window)',
-    """did("hours", window)
-        while window.start.hour >= 2 and not (HERE / "gate").exists():
+    """call = did("hours", window)
+        while call >= 2 and not (HERE / "gate").exists():
             time.sleep(0.02)""",
 )
 
@@ -99,7 +101,7 @@ def test_who_waits_takes_over_from_the_killed_and_no_window_is_done_twice_or_los
 def test_a_stopped_conductor_hands_over_at_once_and_keeps_what_was_made(conducted: Start) -> None:
     place = conducted(GATED, "01 04", "[run]\nworkers = 1\n")
     first = place.start()
-    until(lambda: "01 02" in place.did(), first.told)
+    until(lambda: len(place.did()) == 3, first.told)
     second = place.start()
     second.hears("standby")
     first.signal(signal.SIGTERM)
@@ -109,23 +111,25 @@ def test_a_stopped_conductor_hands_over_at_once_and_keeps_what_was_made(conducte
     first.hears("run ended", state="cancelled", done=3)
     second.hears("active")
     second.hears("run ended", state="done", done=1)
-    assert place.did() == ["01 00", "01 01", "01 02", "01 03"]
+    assert sorted(place.did()) == ["01 00", "01 01", "01 02", "01 03"]
 
 
 def test_tasks_that_do_not_end_are_killed(conducted: Start) -> None:
     place = conducted(GATED, "01 03", "[conductor]\nstop_timeout = 0.5\n")
     bounded = place.start()
-    until(lambda: "01 02" in place.did(), bounded.told)
+    until(lambda: len(place.did()) == 3, bounded.told)
     assert bounded.stop() == 130
     impatient = place.start()
-    until(lambda: place.did().count("01 02") == 2, impatient.told)
+    until(lambda: len(place.did()) > 3, impatient.told)
     impatient.signal(signal.SIGTERM)
+    impatient.hears("stopping")
     impatient.signal(signal.SIGTERM)
     assert impatient.wait() == 130
+    left = 3 - place.made()
     place.open("gate")
     last = place.start()
-    last.hears("run ended", state="done", done=1)
-    assert place.made() == 3
+    last.hears("run ended", state="done", done=left)
+    assert left >= 1 and place.made() == 3
 
 
 def test_pause_resume_cancel_and_wake(conducted: Start) -> None:
@@ -133,7 +137,7 @@ def test_pause_resume_cancel_and_wake(conducted: Start) -> None:
     conductor = place.start()
     with place.store() as store:
         control = place.control(store)
-        until(lambda: "01 02" in place.did(), conductor.told)
+        until(lambda: len(place.did()) == 3, conductor.told)
         control.pause("ann", "a disk is replaced")
         assert conductor.hears("paused")["message"] == "paused by ann: a disk is replaced"
         place.open("gate")
@@ -144,18 +148,21 @@ def test_pause_resume_cancel_and_wake(conducted: Start) -> None:
         (place.root / "gate").unlink()
         assert control.resume("ben") and not control.resume("ben")
         conductor.hears("resumed")
-        run = conductor.hears("run started")["run"]
-        assert place.made() == 3, "nothing began during the pause"
+        run = conductor.hears("run started", planned=2)["run"]
 
         assert control.cancel(run, "cem")
+        beats = partial(place.rows, select(tables.lease.c.beats).where(tables.lease.c.name == "run"))
+        [(before,)] = beats()
+        until(lambda: beats()[0][0] > before + 1, conductor.told)  # each looks whether it is cancelled
         place.open("gate")
         ended = conductor.hears("run ended", state="cancelled")
         assert "by cem" in ended["message"] and not control.cancel(run, "cem")
         conductor.hears("idle")
         made = place.made()
         control.wake("dan")
-        conductor.hears("run ended", state="done", done=5 - made)
-        assert place.did() == [f"01 {hour:02}" for hour in range(5)]
+        conductor.hears("woke")
+        conductor.hears("idle")
+        assert made >= 3 and place.made() == 5 and len(place.did()) == 5
 
 
 def test_an_edit_is_taken_in_a_broken_one_once_it_is_mended(conducted: Start) -> None:
@@ -189,6 +196,37 @@ def test_a_run_by_hand_is_waited_for(conducted: Start) -> None:
         assert str(os.getpid()) in conductor.hears("busy")["message"]
         assert place.did() == []
     conductor.hears("run ended", state="done", done=2)
+
+
+def test_what_falls_due_goes_before_a_backfill_which_goes_on_after_it(conducted: Start) -> None:
+    place = conducted(EIGHT_CALLS, "01 08", "[run]\nworkers = 1\n")
+    place.open("gate0")
+    conductor = place.start()
+    conductor.hears("run ended", state="done", done=8)
+    with place.store() as store:
+        asked = request_backfill(
+            load_project(place.root),
+            store,
+            place.clock,
+            start=datetime(2024, 1, 1, tzinfo=UTC),
+            end=datetime(2024, 1, 2, tzinfo=UTC),
+            by="ann",
+            rerun=True,
+        )
+        assert asked is not None and asked.total == 8
+        until(lambda: len(place.did()) == 9, conductor.told)  # the first of the backfill waits at a gate
+        place.set_clock("01 09")
+        conductor.hears("run started", planned=8)
+        until(lambda: conductor.has_said("yields"), conductor.told)
+        place.open("gate1")
+        conductor.hears("run ended", state="cancelled", done=1)
+        conductor.hears("run ended", state="done", done=1)
+        place.open("gate2")
+        conductor.hears("run ended", state="done", done=7)
+        assert find_backfill(store.metadata, asked.id).state == "done"
+        assert place.did()[9] == "01 08"
+        again = [*place.did()[8:9], *place.did()[10:]]
+        assert sorted(place.did()[:8]) == sorted(again) == [f"01 {hour:02}" for hour in range(8)]
 
 
 FAILING = (
@@ -233,7 +271,7 @@ def test_what_fails_is_tried_again_later_and_holds_nothing_else_up(
             idle(2)
             assert place.made("both") == 2
             assert place.did("shaky").count("01 01") == 1, "held back while the others went on"
-            for tries, wait in ((2, 10), (3, 20), (4, 40), (5, 40)):
+            for tries, wait in ((2, 10), (3, 20)):
                 clock.seconds += wait - 1
                 time.sleep(1.5)  # longer than it takes to look
                 assert place.did("shaky").count("01 01") == tries - 1
@@ -242,7 +280,7 @@ def test_what_fails_is_tried_again_later_and_holds_nothing_else_up(
                 assert place.did("shaky").count("01 01") == tries
             place.open("mended")
             clock.seconds += 40
-            idle(7)
+            idle(5)
             assert place.made("both") == 3
             assert sorted(place.did("hours")) == ["01 00", "01 01", "01 02"]
         finally:

@@ -1,4 +1,4 @@
-"""Changes to a plan that only the conductor makes: what it holds back, isolates, or trains besides."""
+"""Changes to a plan that only the conductor makes: what it holds back, and what it trains besides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from envol.pipeline.plan import Flags, NodePlan, Plan, Reason, code_of
 from envol.pipeline.schedule import Epochs, Slots
-from envol.project.nodes import Model, Outcomes, Predictions
+from envol.project.nodes import Model, Predictions
 
 if TYPE_CHECKING:
     from envol.project import Project
@@ -37,13 +37,6 @@ def hold_back(plan: Plan, windows: Mapping[str, Iterable[int]], promoted: Mappin
             out |= node.slots.starts < first_cutoff
         left_out[name] = out & (node.reason > 0)
         node.reason[left_out[name]] = 0
-
-
-def isolate(plan: Plan) -> None:
-    """Let every function of the project run in a process of its own."""
-    for node in plan.nodes.values():
-        if not isinstance(node.node, Predictions | Outcomes):
-            node.node = replace(node.node, isolated=True)
 
 
 def newest_cutoff(plan: Plan, model: Model) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from envol.errors import BusyError, Failure, StorageError
 from envol.log import tell
+from envol.pipeline.backfill_records import next_backfill
 from envol.pipeline.control import CONDUCTOR, Asked, Control, Wishes
 from envol.pipeline.delays import Delay, HeldBack
 from envol.pipeline.lease import Lease
@@ -179,10 +180,10 @@ class Conductor:
         """Give the next run to a process, if there is one to begin; what is due goes before a backfill."""
         if self._process is not None:
             if self._reason is not None and self._process.kind == "backfill" and self._trouble.is_over():
-                self._stop_run()
+                self._yield()
             return
         due = self._reason is not None and self._trouble.is_over()
-        backfill = self._next_backfill() if not due and self._backfill_trouble.is_over() else None
+        backfill = next_backfill(self._store) if not due and self._backfill_trouble.is_over() else None
         if (due or backfill) and self._other_run.is_over(wishes.run_by):
             if due:
                 tell(logger, logging.INFO, "woke", f"looks what is to do ({self._reason})")
@@ -192,13 +193,6 @@ class Conductor:
                 self._project.root, {**order, "isolated": self._isolated}, lambda: self._bell.put(None)
             )
             self._stopping = False
-
-    def _next_backfill(self) -> str | None:
-        try:
-            from envol.pipeline.backfill import next_backfill
-        except ImportError:
-            return None
-        return next_backfill(self._store)
 
     def _settle(self, process: RunProcess, code: int) -> None:
         """Draw the conclusions from how a run ended."""
@@ -228,8 +222,6 @@ class Conductor:
             fields = {name: result[name] for name in ("run", "state", "done", "unchanged", "failed")}
             tell(logger, level, "run ended", summary(result), **fields)
         if process.kind == "backfill":
-            if state == "nothing":
-                self._backfill_trouble.failed()
             return
         self._held_back.end(result.get("failures", {}))
         if state == "failed" and result["skipped"]:
@@ -261,6 +253,12 @@ class Conductor:
             self._reason = self._reason or "to go on after the crash"
         if process.run is not None:
             self._control.crashed(process.run)
+
+    def _yield(self) -> None:
+        """Let a backfill stand back for what is due."""
+        if not self._stopping:
+            tell(logger, logging.INFO, "yields", f"the backfill stands back ({self._reason})")
+            self._stop_run()
 
     def _stop_run(self) -> None:
         if self._process is not None and not self._stopping:

@@ -21,14 +21,18 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import select
+
 from envol.errors import BusyError, EnvolError, UserError
 from envol.family import end_with, take_line
-from envol.pipeline.amend import hold_back, isolate, newest_cutoff, with_training
+from envol.pipeline.amend import hold_back, newest_cutoff, with_training
+from envol.pipeline.backfill import carry_on
 from envol.pipeline.control import Asked, Control
 from envol.pipeline.due import next_of_all
 from envol.pipeline.plan import Plan, Task, make_plan
 from envol.pipeline.records import Records
-from envol.pipeline.running import RunResult, carry_out
+from envol.pipeline.results import RunResult
+from envol.pipeline.running import carry_out
 from envol.project import Project, load_project
 from envol.project.clock import Clock, the_clock
 from envol.project.nodes import Model
@@ -113,7 +117,14 @@ class DueRun:
         """Plan and run; returns the result as the conductor is told it."""
         observer = Observing(self._events)
         result = carry_out(
-            self._project, self._store, self._clock, self._planned, kind="due", observer=observer, stop=stop
+            self._project,
+            self._store,
+            self._clock,
+            self._planned,
+            kind="due",
+            observer=observer,
+            stop=stop,
+            isolate_all=self._order["isolated"],
         )
         assert self._plan is not None
         self._fulfil(self._plan)
@@ -128,9 +139,7 @@ class DueRun:
         plan = make_plan(self._project, self._store, self._clock)
         for model, asked in self._control.wishes().retrain.items():
             plan = self._with_wish(plan, model, asked)
-        hold_back(plan, self._order.get("held_back", {}), self._records.promoted_cutoffs())
-        if self._order.get("isolated"):
-            isolate(plan)
+        hold_back(plan, self._order["held_back"], self._records.promoted_cutoffs())
         self._plan = plan
         return plan
 
@@ -167,26 +176,13 @@ class DueRun:
 def _described(store: Store, result: RunResult) -> dict[str, Any]:
     told: dict[str, Any] = {"state": result.state, "run": result.run, **result.counts()}
     told |= {"unchanged": result.unchanged, "rows": result.rows, "seconds": round(result.seconds, 3)}
-    if result.run is not None:
-        told |= _recorded(store, result.run)
+    told |= {"cancelled_by": result.cancelled_by, "failures": {}}
+    task = tables.task.c
+    query = select(task.node, task.window_start).where(task.run == result.run, task.state == "failed")
+    if result.failed:
+        for node, start in store.metadata.read(lambda connection: connection.execute(query).all()):
+            told["failures"].setdefault(node, []).append(start)
     return told
-
-
-def _recorded(store: Store, run: str) -> dict[str, Any]:
-    """What the metadata know of the run besides: the windows that failed, by node, and who cancelled it."""
-    from sqlalchemy import Connection, select
-
-    task, runs = tables.task.c, tables.run.c
-
-    def work(connection: Connection) -> dict[str, Any]:
-        failed: dict[str, list[int]] = {}
-        query = select(task.node, task.window_start).where(task.run == run, task.state == "failed")
-        for node, start in connection.execute(query):
-            failed.setdefault(node, []).append(start)
-        by = connection.execute(select(runs.cancelled_by).where(runs.id == run)).scalar()
-        return {"failures": failed, "cancelled_by": by}
-
-    return store.metadata.read(work)
 
 
 def _carry_out(root: Path, order: Mapping[str, Any], events: Events, stop: threading.Event) -> dict[str, Any]:
@@ -202,10 +198,15 @@ def _carry_out(root: Path, order: Mapping[str, Any], events: Events, stop: threa
         with Store.of(project, patience=PATIENCE) as store:
             if "backfill" not in order:
                 return DueRun(project, store, clock, order, events).carry_out(stop)
-            from envol.pipeline.backfill import carry_on
-
-            observer = Observing(events)
-            result = carry_on(project, store, clock, order["backfill"], stop=stop, observer=observer)
+            result = carry_on(
+                project,
+                store,
+                clock,
+                order["backfill"],
+                observer=Observing(events),
+                stop=stop,
+                isolate_all=order["isolated"],
+            )
             return _described(store, result)
     except BusyError as error:
         return {"state": "busy", "error": str(error)}

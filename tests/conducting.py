@@ -18,7 +18,6 @@ from small_project import SmallProject
 from sqlalchemy import select
 
 from envol.pipeline import Control
-from envol.project import load_project
 from envol.project.clock import CLOCK, FileClock
 from envol.storage import Store, tables
 
@@ -93,11 +92,18 @@ class Conducted:
         """Make the file that functions of the project wait for."""
         (self.root / gate).touch()
 
+    @property
+    def clock(self) -> FileClock:
+        """The clock that all go by."""
+        return FileClock(self._clock)
+
     def store(self) -> Store:
-        return Store.of(load_project(self.root))
+        """The project's store."""
+        return self.project.store()
 
     def control(self, store: Store) -> Control:
-        return Control(store.metadata, FileClock(self._clock))
+        """What one asks of the conductor."""
+        return Control(store.metadata, self.clock)
 
     def rows(self, query: Any) -> list[Any]:
         with self.store() as store:
@@ -122,20 +128,12 @@ class Conducted:
         return [state for (state,) in self.rows(select(run.state).order_by(run.started_at, run.id))]
 
 
-class Conductor:
-    """`envol conductor` as a process, and the log lines that it has written."""
+class Lines:
+    """A process that logs lines of JSON, and what it has logged."""
 
-    def __init__(self, root: Path, environment: dict[str, str]) -> None:
-        command = [sys.executable, "-P", "-m", "envol.cli", "conductor", "--project", str(root)]
-        self._process = subprocess.Popen(
-            [*command, "--log", "json"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-        )
-        self.pid = self._process.pid
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.pid = process.pid
         self.lines: list[dict[str, Any]] = []
         self._heard = 0
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -186,3 +184,22 @@ class Conductor:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self.lines.append(json.loads(line))
+
+
+class Conductor(Lines):
+    """`envol conductor` as a process."""
+
+    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+        super().__init__(envol("conductor", "--project", str(root), environment=environment))
+
+
+def envol(*words: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """`envol WORDS --log json` as a process."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "envol.cli", *words, "--log", "json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
