@@ -115,6 +115,7 @@ class CatalogSchema:
 
     def __init__(self, database: Database, opening: float) -> None:
         from envol.storage import postgres
+        from envol.storage.postgres_pen import Pen
 
         settings = postgres.settings(database)
         from psycopg.conninfo import make_conninfo
@@ -123,7 +124,7 @@ class CatalogSchema:
         self._database = database
         self._server = Server(f"the database {database}", self._away, postgres.UNREACHABLE, opening)
         self.name = f"{database.url} (schema {database.lake_schema})"
-        self.pen = postgres.Pen(database, database.lake_schema, self._server)
+        self.pen = Pen(database, database.lake_schema, self._server)
         self.source = f"postgres:{make_conninfo(**settings)}"
         schema = database.lake_schema.replace("'", "''")
         self.options = [f"METADATA_SCHEMA '{schema}'", f"META_SCHEMA '{schema}'"]

@@ -47,11 +47,6 @@ class Metadata:
             self.close()
             raise
 
-    @property
-    def dialect(self) -> str:
-        """ "sqlite" or "postgresql"."""
-        return self._backend.dialect
-
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end of the block, rolled back by an exception.

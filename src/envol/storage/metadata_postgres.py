@@ -10,7 +10,8 @@ from sqlalchemy.schema import CreateSchema
 
 from envol.errors import StorageError
 from envol.storage.place import Database
-from envol.storage.postgres import away, connect, driver, explanation, lock_key, server
+from envol.storage.postgres import away, connect, driver, explanation, server
+from envol.storage.postgres_pen import lock_key
 from envol.storage.waiting import OPENING
 
 Result = TypeVar("Result")
@@ -45,8 +46,6 @@ class PostgresMetadata:
         database: where, and the project it is for.
         opening: seconds to wait for a server that nothing was heard of yet.
     """
-
-    dialect = "postgresql"
 
     def __init__(self, database: Database, opening: float = OPENING) -> None:
         driver()

@@ -30,8 +30,6 @@ class SqliteMetadata:
         path: the file, whose folder must exist.
     """
 
-    dialect = "sqlite"
-
     def __init__(self, path: Path) -> None:
         self._file, self._folder = path, path.parent
         self.name = f"the metadata database {path}"

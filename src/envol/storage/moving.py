@@ -59,8 +59,7 @@ def move(source: Store, target: Place, progress: Progress = lambda *_: None) -> 
     if not source.exists():
         raise NotFoundError("there is nothing to move", remedy="run the project first, or just set [storage]")
     with _alone(target):
-        if _finish(target):
-            return []
+        _take_back(target)
         if Store(target).exists():
             raise UserError(
                 f"{_shown(target)} has something of this project already",
@@ -153,15 +152,12 @@ def _move_lake(source: Place, draft: _Draft, progress: Progress) -> list[Compare
     return [*compared, compare_files(old.files, new.files, files, past, progress)]
 
 
-def _finish(target: Place) -> bool:
-    """Whether there was a draft in a folder that had been compared and half renamed; now it is whole."""
+def _take_back(target: Place) -> None:
+    """Undo the first of the two renames in a folder, where a move was cut off between them."""
     draft = target.folder / _DRAFT
     there = [(folder / name).exists() for folder in (target.folder, draft) for name in (CATALOG, FILE_NAME)]
-    if target.database is not None or there != [True, False, False, True]:
-        return False
-    (draft / FILE_NAME).rename(target.folder / FILE_NAME)
-    shutil.rmtree(draft)
-    return True
+    if target.database is None and there == [True, False, False, True]:
+        (target.folder / CATALOG).rename(draft / CATALOG)
 
 
 @contextmanager
@@ -173,7 +169,8 @@ def _alone(target: Place) -> Iterator[None]:
         with pen.held():
             yield
         return
-    from envol.storage.postgres import Pen, server
+    from envol.storage.postgres import server
+    from envol.storage.postgres_pen import Pen
 
     shared = Pen(target.database, f"move {target.database.schema}", server(target.database))
     with closing(shared), shared.held():

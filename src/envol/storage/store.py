@@ -49,11 +49,6 @@ class Store:
         """
         return cls(Place.of(project), patience=patience)
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether other machines may use it as well, to whom a lock on a local file says nothing."""
-        return self.place.database is not None
-
     def exists(self) -> bool:
         """Whether anything was ever kept there; looking makes nothing.
 
