@@ -21,6 +21,8 @@ from envol.log import tell
 _RUN = "envol.pipeline.conductor_run"
 _LOGGER = logging.getLogger("envol.conductor")
 _LAST_WORDS_SECONDS = 5.0
+_WAITING = "envol.storage.waiting"
+"""Says when the database is away, which the conductor, whose lease is in there, says as well."""
 
 
 class RunProcess:
@@ -92,8 +94,9 @@ class RunProcess:
                     continue
                 if kind == "run started":
                     self.run = fields["run"]
-                logger = logging.getLogger(fields.pop("logger", _LOGGER.name))
-                tell(logger, level, kind, message, **fields)
+                name = fields.pop("logger", _LOGGER.name)
+                if name != _WAITING:
+                    tell(logging.getLogger(name), level, kind, message, **fields)
         self._ended()
 
     def _repeat(self, output: Iterable[bytes]) -> None:
