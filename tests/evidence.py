@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from envol.pipeline.content import content_version
 from envol.storage import tables
-from envol.storage.postgres import lock_key
+from envol.storage.postgres_pen import lock_key
 
 PATIENCE = 120
 NOTED = """

@@ -1,9 +1,10 @@
 """A lease: what only one process may do at a time, among all machines that share the metadata database.
 
 The holder raises a counter every second. Who waits takes over when the counter stands still for ten seconds
-of its own time, so that clocks need not agree; the processes of one machine see at once that a holder is
-dead. Each new holder has a higher token, which is compared inside the transactions that write: a holder that
-was only asleep cannot write any more (a fencing token: Kleppmann, Designing Data-Intensive Applications).
+of its own time in which it could look, so that clocks need not agree and an outage is not taken for a death;
+the processes of one machine see at once that a holder is dead. Each new holder has a higher token, which is
+compared inside the transactions that write: a holder that was only asleep cannot write any more (a fencing
+token: Kleppmann, Designing Data-Intensive Applications).
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Lease:
 
     def _acquire(self, wait: bool, stop: threading.Event) -> None:
         seen: tuple[int, int] | None = None
-        since = time.monotonic()
+        since = looked = time.monotonic()
         while True:
             silent = seen if time.monotonic() - since > self._patience else None
             holder = self._metadata.write(partial(self._try, silent))
@@ -109,8 +110,10 @@ class Lease:
             now = (holder["token"], holder["beats"])
             if not wait and seen is not None and now != seen:
                 raise self._busy(holder)
-            if now != seen:
-                seen, since = now, time.monotonic()
+            before, looked = looked, time.monotonic()
+            # A long time without a look: the database was away, for the holder as well, or all was suspended.
+            if now != seen or looked - before > 2 * BEAT_SECONDS:
+                seen, since = now, looked
             if stop.wait(BEAT_SECONDS / 2):
                 raise self._busy(holder)
 
