@@ -46,9 +46,9 @@ def end_with_supervisor() -> None:
 
 
 def has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a child has ended; its id is kept until somebody waits for it."""
-    if process.returncode is not None:
-        return True
+    """Whether a child has ended; where the system can, its id is kept until somebody waits for it."""
+    if process.returncode is not None or not hasattr(os, "waitid"):
+        return process.poll() is not None
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 

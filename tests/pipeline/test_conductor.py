@@ -337,7 +337,11 @@ def test_a_model_is_trained_again_when_asked(conducted: Start) -> None:
     @model(features="cases", labels="truth", key="id", target="large",
            train="3d", every="30d", folds=1, test="1d", promote="auto")
     def large(X: pl.DataFrame, y: pl.Series):
+        from pathlib import Path
         from sklearn.linear_model import LogisticRegression
+
+        if Path(__file__).with_name("too few").exists():
+            raise ValueError("too few of one kind")
 
         return LogisticRegression().fit(X, y)
 """,
@@ -362,4 +366,15 @@ def test_a_model_is_trained_again_when_asked(conducted: Start) -> None:
         assert control.wishes().retrain == {}
         place.set_clock("07 00")
         conductor.hears("run ended", state="done", done=4)  # and no training
+
+        control.pause("ann")
+        place.open("too few")
+        place.set_clock("08 00")
+        control.retrain("large", "monitoring", "it drifts more")
+        control.resume("ann")
+        conductor.hears("task failed", node="large")
+        conductor.hears("woke")
+        conductor.hears("idle")
+        assert place.made("large_predictions") == place.made("large_outcomes") == 4, "the champion goes on"
+        assert control.wishes().retrain["large"].reason == "it drifts more"
     assert place.rows(select(tables.alias.c.version).where(tables.alias.c.alias == "champion")) == [(2,)]

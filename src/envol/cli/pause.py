@@ -75,7 +75,8 @@ def cancel(
 ) -> None:
     """End a run: its running tasks end, nothing else of it begins, and what it made is kept.
 
-    The conductor makes what is left when something falls due next; to keep it from that: envol pause.
+    The conductor makes what is left when something falls due next, or when it is woken; to keep it from that:
+    envol pause.
     """
     from envol.cli.history import LAST, find_run
     from envol.errors import NotFoundError

@@ -230,6 +230,7 @@ class Conductor:
         self._next = following and following["at"]
         if self._reason is None and not self._stopping:
             told, fields = outlook(following, self._project.calendar.zone)
+            told += "; what the run has left, sooner by: envol wake" if state == "cancelled" else ""
             tell(logger, logging.INFO, "idle", told, **fields)
 
     def _failed(self, process: RunProcess, state: str, error: str, trouble: Delay) -> None:

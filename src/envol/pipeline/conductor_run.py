@@ -255,8 +255,8 @@ def _work(root: Path, order: Mapping[str, Any], events: Events, stop: threading.
     try:
         result = _carry_out(root, order, events, stop)
     except Exception as error:
-        traceback.print_exception(error)
-        result = {"state": "error", "error": f"unexpected {type(error).__name__}: {error}"}
+        told = "".join(traceback.format_exception(error)).rstrip()
+        result = {"state": "error", "error": f"unexpected {type(error).__name__}\n{told}"}
     events.tell("result", **result)
 
 
