@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
-from evidence import until
+from evidence import NOTED, calls, check_agreement, states, until, versions
 from servers import Postgres
 from small_project import SmallProject
 from sqlalchemy import Connection
@@ -21,6 +25,26 @@ Make = Callable[..., SmallProject]
 
 PATIENCE = 6.0
 """Seconds of silence after which a lease is taken over; a holder beats at most five after an outage."""
+
+
+DAYS = (
+    NOTED
+    + """
+    @source(every="1d")
+    def days(window: Window) -> pl.DataFrame:
+        note("days", window)
+        if window.start.month == 1 and window.start.day == 10:
+            wait_for("gate8")
+        if window.start.month == 2 and window.start.day == 1:
+            wait_for("gate40")
+        return pl.DataFrame({"n": [window.start.day]})
+
+    @table()
+    def doubled(days: pl.DataFrame, window: Window) -> pl.DataFrame:
+        note("doubled", window)
+        return days * 2
+"""
+)
 
 
 def test_who_waits_for_a_lease_does_not_take_an_outage_for_the_silence_of_the_dead(
@@ -57,3 +81,25 @@ def test_who_waits_for_a_lease_does_not_take_an_outage_for_the_silence_of_the_de
             for thread in waiting:
                 thread.join()
     assert not lost.is_set() and not taken.is_set()
+
+
+def test_a_run_outlives_a_killed_server_and_says_what_it_waits_for(
+    project: Make, on_mortal: Postgres
+) -> None:
+    small = project(DAYS, 'end = "2024-03-01"\n[run]\nworkers = 2\n')
+    command = [sys.executable, "-m", "envol.cli", "run", "--project", str(small.root)]
+    said = small.root / "said.txt"
+    with said.open("wb") as output:
+        run = subprocess.Popen(command, stdout=output, stderr=output)
+    for outage, made in enumerate((8, 40), 1):
+        small.wait_for_tasks(made, run)
+        on_mortal.stop(signal.SIGKILL)
+        until(lambda: said.read_text().count("waiting for up to 300 s") == outage, said.read_text)  # noqa: B023
+        (small.root / f"gate{made}").touch()  # functions end while the server is away
+        on_mortal.start()
+    assert run.wait(120) == 0, said.read_text()
+    assert said.read_text().count("answers again") == 2
+    assert states(small) == ["done"]
+    assert Counter((call.node, call.window) for call in calls(small)) == dict.fromkeys(versions(small), 1)
+    assert len(versions(small)) == 120
+    check_agreement(small, "days", "doubled")
