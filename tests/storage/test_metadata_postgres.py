@@ -11,7 +11,7 @@ from servers import Postgres
 from sqlalchemy import insert, select
 
 from envol.errors import StorageError, UserError
-from envol.storage import Metadata, Place, Store, UnreachableError, tables
+from envol.storage import Lake, Metadata, Place, Store, UnreachableError, tables
 from envol.storage.place import Database
 
 EVENT = {"model": "delay_risk", "alias": "champion", "at": 1.0, "by": "me", "reason": "better"}
@@ -168,7 +168,10 @@ def test_a_full_disk_of_the_server_is_named_and_keeps_what_was_committed(
         with metadata.connect() as connection:
             assert len(connection.execute(tables.alias_event.select()).all()) == written > 0
         metadata.close()
+        lake = Place(tmp_path, Database(postgres.url("small"), "test"))
+        with pytest.raises(StorageError, match="disk of its server is full"):
+            Lake(lake)
     finally:
-        postgres.execute("DROP DATABASE IF EXISTS small")
+        postgres.execute("DROP DATABASE IF EXISTS small WITH (FORCE)")
         postgres.execute("DROP TABLESPACE IF EXISTS small")
         subprocess.run(["umount", "--lazy", str(place)], check=True)

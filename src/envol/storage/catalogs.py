@@ -64,6 +64,7 @@ class CatalogFile:
         self.name = str(folder)
         self.pen = FilePen(folder / _LOCK)
         self.source = f"sqlite:{folder / CATALOG}"
+        self.faults: tuple[type[Exception], ...] = (duckdb.Error, OSError)
         self.options = ["META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {int(BUSY_SECONDS * 1000)}"]
 
     def awaited(self, work: Callable[[], Result]) -> Result:
@@ -118,6 +119,7 @@ class CatalogSchema:
         from envol.storage.postgres_pen import Pen
 
         settings = postgres.settings(database)
+        import psycopg
         from psycopg.conninfo import make_conninfo
 
         self._postgres = postgres
@@ -126,6 +128,7 @@ class CatalogSchema:
         self.name = f"{database.url} (schema {database.lake_schema})"
         self.pen = Pen(database, database.lake_schema, self._server)
         self.source = f"postgres:{make_conninfo(**settings)}"
+        self.faults: tuple[type[Exception], ...] = (duckdb.Error, OSError, psycopg.Error)
         schema = database.lake_schema.replace("'", "''")
         self.options = [f"METADATA_SCHEMA '{schema}'", f"META_SCHEMA '{schema}'"]
 

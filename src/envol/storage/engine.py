@@ -45,8 +45,12 @@ class Engine:
 
     def open(self) -> None:
         """Attach the lake, making it first unless it is opened for reading."""
-        with self.explained("opened"):
-            self.retried(self._instance)
+        try:
+            with self.explained("opened"):
+                self.retried(self._instance)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of the instance; the next call opens another."""
@@ -126,7 +130,7 @@ class Engine:
             yield
         except EnvolError as error:
             raise error.located(node=node, window=window) from error.__cause__
-        except (duckdb.Error, OSError) as error:
+        except self.ground.catalog.faults as error:
             problem, remedy = self.ground.explanation(str(error))
             raise StorageError(
                 f"the lake in {self.ground} cannot be {verb}: {problem}",

@@ -14,8 +14,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import duckdb
-
 from envol.errors import NotFoundError, StorageError, UserError
 from envol.storage.catalogs import CATALOG, CatalogFile, CatalogSchema, FilePen
 from envol.storage.disk import flush, make_folder
@@ -181,7 +179,7 @@ def _alone(target: Place) -> Iterator[None]:
 def _explained(old: Ground, new: Ground) -> Iterator[None]:
     try:
         yield
-    except (duckdb.Error, OSError) as error:
+    except (*old.catalog.faults, *new.catalog.faults) as error:
         problem, remedy = new.explanation(str(error))
         raise StorageError(
             f"the lake cannot be copied from {old} to {new}: {problem}", remedy=remedy

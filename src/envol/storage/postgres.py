@@ -177,13 +177,11 @@ def text_explanation(text: str, database: Database) -> tuple[str, str]:
         return _STATES["53100"]
     if "read-only transaction" in lower:
         return _STATES["25006"]
-    if "permission denied for" in lower and "permission denied for database" not in lower:
-        return _no_right(text, database)
     denied = _denied(lower)
-    if denied is None:
-        return "", ""
-    problem, kind = denied
-    return f"{problem} ({_told(text)})", _REMEDIES[kind]
+    if denied is not None:
+        problem, kind = denied
+        return f"{problem} ({_told(text)})", _REMEDIES[kind]
+    return _no_right(text, database) if "permission denied for" in lower else ("", "")
 
 
 def drop_draft(draft: Database) -> None:
