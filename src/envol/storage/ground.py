@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sysconfig
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -118,7 +119,8 @@ def instance(grounds: Sequence[Ground]) -> Cursor:
     database.execute("SET GLOBAL TimeZone = 'UTC'")
     # Windows are replaced all the time: what is kept of their files would grow, and hardly be read again.
     database.execute("SET GLOBAL enable_external_file_cache = false")
-    database.execute("SET enable_progress_bar = false")  # it would stand among what scripts read
+    with suppress(duckdb.InvalidInputException):  # notebooks without widgets refuse, and show none
+        database.execute("SET enable_progress_bar = false")  # it would stand among what scripts read
     for ground in grounds:
         ground.files.prepare(database)
     return database
