@@ -61,8 +61,9 @@ def batch(window: Window, number: int) -> pl.DataFrame:
 
 
 @source(every="1h")
-def events(window: Window) -> pl.DataFrame:
-    return pl.concat([batch(window, number) for number in range(10)])
+def events(window: Window):
+    for number in range(10):
+        yield batch(window, number)
 
 
 @table()
