@@ -7,7 +7,7 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envol.pipeline.delays import Delay, HeldBack
+from envol.pipeline.conducting.delays import Delay, HeldBack
 
 
 class Seconds:

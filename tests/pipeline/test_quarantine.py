@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 
 from envol.errors import BusyError, EnvolError, NotFoundError, UserError
 from envol.pipeline import Lease, run_lease
-from envol.pipeline.control import CONDUCTOR, Control
+from envol.pipeline.conducting.control import CONDUCTOR, Control
 from envol.pipeline.quarantine.decisions import Action, Decision, Decisions
 from envol.pipeline.quarantine.held import Choice
 from envol.pipeline.quarantine.identity import parts_of

@@ -9,7 +9,7 @@ import pytest
 from small_project import SmallProject
 
 from envol.errors import DataError
-from envol.pipeline.schema_changes import changes, lines
+from envol.pipeline.checking.schema_changes import changes, lines
 from envol.storage import Store
 
 Make = Callable[..., SmallProject]

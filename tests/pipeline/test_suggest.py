@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from small_project import SmallProject
 
 from envol.errors import DataError, NotFoundError, ProjectError
-from envol.pipeline.recheck import recheck
-from envol.pipeline.suggest import suggest
-from envol.pipeline.table_figures import columns_seen
+from envol.pipeline.checking.recheck import recheck
+from envol.pipeline.checking.suggest import suggest
+from envol.pipeline.checking.table_figures import columns_seen
 from envol.project import load_project
 from envol.project.contracts import check
 from envol.project.windows import Calendar, Period
@@ -148,7 +148,7 @@ def test_a_table_that_is_not_there_names_the_nearest(lake: Lake) -> None:
 
 
 def test_values_are_counted_in_slices(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envol.pipeline.table_figures.SLICE", 300)
+    monkeypatch.setattr("envol.pipeline.checking.table_figures.SLICE", 300)
     frame = pl.DataFrame({"key": [*range(2_000), 1_999], "id": range(2_001)})
     store(lake, "sliced", frame, windows=2)
     assert [seen.unique for seen in columns_seen(lake, "sliced")] == [False, True]
@@ -236,7 +236,7 @@ def rechecked(small: SmallProject, table: str, *bounds: Any) -> list[tuple[str, 
 
 
 def test_stored_rows_are_checked_against_the_contract_as_it_is_now(project: Make, monkeypatch: Any) -> None:
-    monkeypatch.setattr("envol.pipeline.recheck.PART_ROWS", 100)
+    monkeypatch.setattr("envol.pipeline.checking.recheck.PART_ROWS", 100)
     small = project(READINGS)
     small.run("2024-01-05")
     assert [rows for _, rows, _ in rechecked(small, "readings")] == [0, 0, 0, 0]

@@ -155,7 +155,7 @@ def _carry_on(project: Project, store: Store, wanted: Backfill, json: bool) -> i
     from envol import pipeline
     from envol.cli.progress import Reporter
     from envol.cli.run import report
-    from envol.pipeline.control import CONDUCTOR
+    from envol.pipeline.conducting.control import CONDUCTOR
     from envol.pipeline.lease import holder
     from envol.project.clock import SystemClock
 

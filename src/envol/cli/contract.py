@@ -13,7 +13,7 @@ from envol.cli.output import console, count, moment, print_json, table
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
-    from envol.pipeline.recheck import Broken
+    from envol.pipeline.checking.recheck import Broken
     from envol.project import Project
     from envol.storage import Lake, Store
 
@@ -43,7 +43,7 @@ def suggest(
 
     It says of each column what was seen: read it, and keep what you know to hold.
     """
-    from envol.pipeline.suggest import suggest as suggested
+    from envol.pipeline.checking.suggest import suggest as suggested
 
     with opened(project) as (found, store):
         code = suggested(_lake(found, store), name, *_range(found, begin, until))
@@ -65,7 +65,7 @@ def check(
 
     Nothing is changed: it shows what a contract would do before a run makes the windows again.
     """
-    from envol.pipeline.recheck import recheck
+    from envol.pipeline.checking.recheck import recheck
 
     with opened(project) as (found, store):
         windows = list(recheck(found, _lake(found, store), name, *_range(found, begin, until)))
@@ -102,7 +102,7 @@ def schema_changes(
         NotFoundError: the project declares no such table.
     """
     from envol.errors import NotFoundError
-    from envol.pipeline.schema_changes import changes, lines
+    from envol.pipeline.checking.schema_changes import changes, lines
     from envol.project.names import nearest
 
     nodes = project.graph.nodes

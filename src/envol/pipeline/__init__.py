@@ -15,16 +15,16 @@ if TYPE_CHECKING:
         next_backfill,
         retry_backfill,
     )
-    from envol.pipeline.conductor import Conductor
-    from envol.pipeline.control import Asked, Control, Wishes
-    from envol.pipeline.delays import Delay
+    from envol.pipeline.conducting.conductor import Conductor
+    from envol.pipeline.conducting.control import Asked, Control, Wishes
+    from envol.pipeline.conducting.delays import Delay
+    from envol.pipeline.conducting.standby import Conductors, conductors
     from envol.pipeline.due import Next, next_due, next_of_all
     from envol.pipeline.lease import Lease, LeaseLostError, run_lease
     from envol.pipeline.plan import NodePlan, Plan, Reason, Task, make_plan
     from envol.pipeline.records import Records, Totals
     from envol.pipeline.results import Observer, RunResult
     from envol.pipeline.running import carry_out, run
-    from envol.pipeline.standby import Conductors, conductors
 
 __all__ = [
     "Asked",
@@ -73,13 +73,13 @@ _MODULES = {
         "next_backfill",
         "retry_backfill",
     ),
-    "conductor": ("Conductor",),
-    "control": (
+    "conducting.conductor": ("Conductor",),
+    "conducting.control": (
         "Asked",
         "Control",
         "Wishes",
     ),
-    "delays": ("Delay",),
+    "conducting.delays": ("Delay",),
     "due": (
         "Next",
         "next_due",
@@ -101,13 +101,15 @@ _MODULES = {
         "Records",
         "Totals",
     ),
-    "running": (
+    "results": (
         "Observer",
         "RunResult",
+    ),
+    "running": (
         "carry_out",
         "run",
     ),
-    "standby": (
+    "conducting.standby": (
         "Conductors",
         "conductors",
     ),

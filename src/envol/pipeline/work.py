@@ -12,6 +12,7 @@ import polars as pl
 
 from envol.errors import DataError, EnvolError, NotFoundError
 from envol.pipeline.batches import Divided, gather
+from envol.pipeline.checking.schema_drift import SchemaDrift
 from envol.pipeline.compute import compute
 from envol.pipeline.content import content_version
 from envol.pipeline.lease import Lease
@@ -22,7 +23,6 @@ from envol.pipeline.quarantine.decisions import Decisions
 from envol.pipeline.quarantine.identity import identified
 from envol.pipeline.recent import Recent
 from envol.pipeline.records import Made, Records
-from envol.pipeline.schema_drift import SchemaDrift
 from envol.pipeline.versions import signed
 from envol.project.contracts import REASON, broken_rules
 from envol.project.fingerprint import digest

@@ -11,7 +11,7 @@ import polars as pl
 
 from envol.errors import NotFoundError, UserError
 from envol.pipeline.batches import Divided
-from envol.pipeline.control import CONDUCTOR, Control
+from envol.pipeline.conducting.control import CONDUCTOR, Control
 from envol.pipeline.lease import holder, run_lease
 from envol.pipeline.plan import make_plan
 from envol.pipeline.quarantine.decisions import Action, Decision, Decisions

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from envol.errors import NotFoundError, UserError
-from envol.pipeline.table_figures import PATTERNS, UUID, Seen, columns_seen, extent
+from envol.pipeline.checking.table_figures import PATTERNS, UUID, Seen, columns_seen, extent
 from envol.project.names import nearest
 from envol.storage import described
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from envol.errors import BusyError, Failure, StorageError
 from envol.log import tell
 from envol.pipeline.backfill_records import next_backfill
-from envol.pipeline.control import CONDUCTOR, Asked, Control, Wishes
-from envol.pipeline.delays import Delay, HeldBack
+from envol.pipeline.conducting.control import CONDUCTOR, Asked, Control, Wishes
+from envol.pipeline.conducting.delays import Delay, HeldBack
+from envol.pipeline.conducting.other_run import OtherRun
+from envol.pipeline.conducting.run_process import RunProcess, how_it_died, outlook, summary
+from envol.pipeline.conducting.standby import Standby
+from envol.pipeline.conducting.watch import Watch, store_has_moved
 from envol.pipeline.lease import Lease
-from envol.pipeline.other_run import OtherRun
-from envol.pipeline.run_process import RunProcess, how_it_died, outlook, summary
-from envol.pipeline.standby import Standby
-from envol.pipeline.watch import Watch, store_has_moved
 
 if TYPE_CHECKING:
     from envol.project import Project

@@ -14,7 +14,15 @@ import polars as pl
 from sqlalchemy import Connection
 
 from envol.errors import DataError, UserError
-from envol.pipeline.schema_changes import ALL_NULL, Change, Columns, changes, lines, put_earlier, record
+from envol.pipeline.checking.schema_changes import (
+    ALL_NULL,
+    Change,
+    Columns,
+    changes,
+    lines,
+    put_earlier,
+    record,
+)
 from envol.project.contracts import ColumnsError
 from envol.project.nodes import Node, Source, Table
 from envol.storage import Metadata, TableInfo, described, read_back_as

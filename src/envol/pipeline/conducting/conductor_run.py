@@ -1,8 +1,8 @@
 """One run of the conductor, in a process of its own: the project is loaded anew, planned and carried out.
 
-`python -m envol.pipeline.conductor_run ROOT EVENTS`: the first line of standard input is the order as JSON;
-when standard input ends, so does the process. Events go as JSON lines to the descriptor EVENTS, the last of
-them is the result.
+`python -m envol.pipeline.conducting.conductor_run ROOT EVENTS`: the first line of standard input is the order
+as JSON; when standard input ends, so does the process. Events go as JSON lines to the descriptor EVENTS, the
+last of them is the result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from envol.errors import BusyError, EnvolError, UserError
 from envol.family import end_with, take_line
 from envol.pipeline.amend import hold_back, newest_cutoff, with_training
 from envol.pipeline.backfill import carry_on
-from envol.pipeline.control import Asked, Control
+from envol.pipeline.conducting.control import Asked, Control
 from envol.pipeline.due import next_of_all
 from envol.pipeline.plan import Plan, Task, make_plan
 from envol.pipeline.records import Records

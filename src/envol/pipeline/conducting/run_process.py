@@ -18,7 +18,7 @@ from typing import IO, Any
 from envol.family import end_group, has_ended
 from envol.log import tell
 
-_RUN = "envol.pipeline.conductor_run"
+_RUN = "envol.pipeline.conducting.conductor_run"
 _LOGGER = logging.getLogger("envol.conductor")
 _LAST_WORDS_SECONDS = 5.0
 _WAITING = "envol.storage.waiting"
@@ -30,7 +30,7 @@ class RunProcess:
 
     Args:
         root: the project's folder.
-        order: what to do, see `envol.pipeline.conductor_run`.
+        order: what to do, see `envol.pipeline.conducting.conductor_run`.
         ended: called by another thread when the process has closed its events, which it does at its end.
     """
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from envol.errors import BusyError, StorageError
 from envol.log import tell
-from envol.pipeline.control import CONDUCTOR
+from envol.pipeline.conducting.control import CONDUCTOR
 from envol.pipeline.lease import holder, is_dead, machine, process_start
 from envol.storage import Metadata, tables
 

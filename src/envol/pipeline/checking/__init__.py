@@ -1,0 +1,1 @@
+"""Contracts of stored tables: suggested, checked, and how the columns have changed."""
