@@ -73,7 +73,7 @@ def rows(small: SmallProject, query: Any) -> list[Any]:
 def states(small: SmallProject) -> list[str]:
     """How the runs ended, the oldest first."""
     run = tables.run.c
-    return [state for (state,) in rows(small, select(run.state).order_by(run.started_at, run.id))]
+    return [state for (state,) in rows(small, select(run.state).order_by(run.number))]
 
 
 def versions(small: SmallProject) -> dict[tuple[str, int], tuple[int, int, int]]:

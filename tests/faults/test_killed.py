@@ -78,7 +78,7 @@ def test_a_run_killed_in_the_middle_of_commits_ends_as_an_undisturbed_one(
     for name, table in undisturbed.tables.items():
         assert small.table(name).equals(table), name
     assert len(small.plan("2024-03-01")) == 0
-    assert sorted(states(small)) == ["crashed"] * 3 + ["done"]
+    assert states(small) == ["crashed"] * 3 + ["done"]
     recorded = dict(rows(small, select(tables.run.c.pid, tables.run.c.state)))
     assert all(recorded[call.pid] for call in calls(small))
 
@@ -186,6 +186,6 @@ def test_a_run_on_another_machine_is_respected_and_replaced_once_it_is_silent(
     other.wait()
     (small.root / "gate").touch()
     assert small.run("2024-01-04").done == 3
-    assert sorted(states(small)) == ["crashed", "done"]
+    assert states(small) == ["crashed", "done"]
     assert len(calls(small)) == 4
     check_agreement(small, "days")

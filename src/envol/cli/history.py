@@ -19,12 +19,13 @@ LAST = "last"
 
 
 def last_runs(store: Store, limit: int) -> list[dict[str, Any]]:
-    """The newest runs, the newest first."""
+    """The newest runs, the newest first, whatever the clock was when they began."""
     from sqlalchemy import select
 
     from envol.storage import tables
 
-    query = select(tables.run).order_by(tables.run.c.started_at.desc(), tables.run.c.id.desc()).limit(limit)
+    order = (tables.run.c.number.desc(), tables.run.c.started_at.desc())
+    query = select(tables.run).order_by(*order).limit(limit)
     with store.metadata.connect() as connection:
         return [_run(row) for row in connection.execute(query)]
 

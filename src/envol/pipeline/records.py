@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, case, delete, func, insert, select, update
 
 from envol.pipeline.source_control import Revision
 from envol.project.fingerprint import Definition
@@ -224,16 +224,17 @@ class Records:
         row = {"id": run, "kind": kind, "started_at": now.timestamp(), "state": "running", "planned": planned}
         row |= {"host": socket.gethostname(), "pid": os.getpid(), "backfill": backfill}
         row |= {"git_commit": revision.commit, "git_dirty": revision.dirty}
+        runs = tables.run.c
+        ended = case((runs.started_at > now.timestamp(), runs.started_at), else_=now.timestamp())
 
         def work(connection: Connection) -> None:
             self._fence(connection)
             connection.execute(
-                update(tables.run)
-                .where(tables.run.c.state == "running")
-                .values(state="crashed", ended_at=now.timestamp())
+                update(tables.run).where(runs.state == "running").values(state="crashed", ended_at=ended)
             )
-            connection.execute(delete(tables.run).where(tables.run.c.id == run))
-            connection.execute(insert(tables.run).values(row))
+            connection.execute(delete(tables.run).where(runs.id == run))
+            number = (connection.execute(select(func.max(runs.number))).scalar() or 0) + 1
+            connection.execute(insert(tables.run).values(row | {"number": number}))
 
         self._metadata.write(work)
         return run

@@ -144,6 +144,7 @@ class _Run:
         self._limits = Limits(project.resources)
         self._result = RunResult(None, "running")
         self._backfill: str | None = None
+        self._began = clock.now()
         self._broken: EnvolError | None = None
 
     def stop(self) -> None:
@@ -161,8 +162,8 @@ class _Run:
         began = time.monotonic()
         self._backfill = backfill
         revision = revision_of(self._project.root)
-        now = self._clock.now()
-        run_id = self._records.start_run(kind, len(self._plan), revision, now, backfill=backfill)
+        planned = len(self._plan)
+        run_id = self._records.start_run(kind, planned, revision, self._began, backfill=backfill)
         self._result.run = cancelled.run = run_id
         slots = threading.Semaphore(self._workers)
         definitions = self._define(revision)
@@ -193,7 +194,7 @@ class _Run:
         else:
             result.state = "failed" if result.failed else "done"
         try:
-            self._records.end_run(run_id, result.state, result.counts(), self._clock.now())
+            self._records.end_run(run_id, result.state, result.counts(), self._now())
         except (StorageError, LeaseLostError) as error:
             raise self._broken or error from None
         if self._broken:
@@ -205,7 +206,11 @@ class _Run:
         planned = {name: one for name, one in self._plan.nodes.items() if one.reason.any()}
         reads = {name: self._project.graph.reads(one.node) for name, one in planned.items()}
         definitions = {name: one.definition for name, one in planned.items()}
-        return self._records.define(definitions, reads, revision, self._clock.now())
+        return self._records.define(definitions, reads, revision, self._now())
+
+    def _now(self) -> datetime:
+        """The current instant; not before the run began, though the clock may have been set back since."""
+        return max(self._clock.now(), self._began)
 
     def _work_off(self, attempts: Attempts) -> None:
         running: dict[Future[Outcome | None], Task] = {}
@@ -235,8 +240,7 @@ class _Run:
         try:
             if outcome.state != "unchanged" or self._backfill:
                 record, run = self._record(outcome), result.run or ""
-                now = self._clock.now()
-                self._records.end_task(run, record, now, outcome.made, backfill=self._backfill)
+                self._records.end_task(run, record, self._now(), outcome.made, backfill=self._backfill)
         except (StorageError, LeaseLostError) as error:
             outcome.state = "failed"
             outcome.error = error.located(node=task.node, window=self._plan.label(task))

@@ -108,6 +108,7 @@ run = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False, server_default="run", comment="run, due or backfill"),
+    Column("number", Integer, nullable=False, server_default="0", index=True, comment="raised by each run"),
     Column("started_at", Double, nullable=False, index=True),
     Column("ended_at", Double),
     Column("state", Text, nullable=False, comment="running, done, failed, cancelled or crashed"),

@@ -109,11 +109,15 @@ def _extend_run() -> None:
         run.add_column(
             sa.Column("kind", sa.Text, nullable=False, server_default="run", comment="run, due or backfill")
         )
+        run.add_column(
+            sa.Column("number", sa.Integer, nullable=False, server_default="0", comment="raised by each run")
+        )
         run.add_column(sa.Column("git_commit", sa.Text))
         run.add_column(sa.Column("git_dirty", sa.Boolean))
         run.add_column(sa.Column("backfill", sa.Text))
         run.add_column(sa.Column("cancelled_by", sa.Text))
     op.create_index("ix_run_started_at", "run", ["started_at"])
+    op.create_index("ix_run_number", "run", ["number"])
 
 
 def _create_acceptance() -> None:
