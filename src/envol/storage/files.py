@@ -83,7 +83,11 @@ class FolderFiles:
         lower = text.lower()
         # A SQLite that cannot make its small shared file does not say that the disk is full.
         if any(word in lower for word in _FULL) or is_full(self._folder):
-            return "its disk is full", f"free space on the disk of {self._folder}"
+            place = self._folder / TABLES  # which may be a disk of its own
+            return (
+                "its disk is full",
+                f"free space on the disk of {place if is_full(place) else self._folder}",
+            )
         if any(word in lower for word in _FORBIDDEN):
             return "its files may not be opened or written", f"check the permissions of {self._folder}"
         return damaged(text, "restore the folder from a backup")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from envol.errors import DataError
+from envol.errors import DataError, StorageError
 from envol.storage.disk import make_folder
 from envol.storage.dtypes import described
 
@@ -37,6 +37,7 @@ class Spool:
 
         Raises:
             DataError: a column has another dtype than in an earlier batch.
+            StorageError: the disk is full or cannot be written.
         """
         self._take_schema(frame)
         self.height += frame.height
@@ -45,8 +46,14 @@ class Spool:
             self._held += size
             self._frames.append(frame)
         elif frame.height or not self._frames:
-            path = self._place() / f"{len(self._frames)}.arrow"
-            frame.write_ipc(path, compression="lz4")
+            try:
+                path = self._place() / f"{len(self._frames)}.arrow"
+                frame.write_ipc(path, compression="lz4")
+            except OSError as error:
+                raise StorageError(
+                    f"batches on their way into the lake cannot be kept in {self._parent}: {error}",
+                    remedy=f"free space on the disk of {self._parent}",
+                ) from error
             self._frames.append(path)
 
     def is_empty(self) -> bool:
