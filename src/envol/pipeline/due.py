@@ -35,7 +35,7 @@ def next_due(project: Project, plan: Plan, name: str) -> Next | None:
         if window.start < first:  # only whole windows are made
             window = project.calendar.window_at(period, window.end)
         key, end = window.key, window.end
-    if project.end is not None and end > project.end:
+    if project.end is not None and end.timestamp() > project.end.timestamp():
         return None
     return Next(key, _ready_at(project, node, end))
 
@@ -47,7 +47,8 @@ def next_of_all(project: Project, plan: Plan) -> tuple[str, Next] | None:
     """
     following = ((name, next_due(project, plan, name)) for name in plan.nodes if _is_source(plan, name))
     found = [(name, one) for name, one in following if one is not None]
-    return min(found, key=lambda pair: pair[1].at, default=None)
+    # Of one zone, datetimes are compared by wall time, which repeats when clocks go back.
+    return min(found, key=lambda pair: pair[1].at.timestamp(), default=None)
 
 
 def _is_source(plan: Plan, name: str) -> bool:
@@ -68,4 +69,5 @@ def _ready_at(project: Project, node: Node, end: datetime) -> datetime:
     if isinstance(node, Source):
         return end if node.delay is None else node.delay.after(end)
     inputs = [project.graph.nodes[one] for one in node.inputs]
-    return max(_ready_at(project, one, end) for one in inputs if not isinstance(one, Model))
+    ready = (_ready_at(project, one, end) for one in inputs if not isinstance(one, Model))
+    return max(ready, key=datetime.timestamp)
