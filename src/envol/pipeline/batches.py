@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Divided:
 
 
 def gather(
-    batches: Iterator[pl.DataFrame], contract: type[Any] | None, folder: Path, files: ExitStack
+    batches: Generator[pl.DataFrame], contract: type[Any] | None, folder: Path, files: ExitStack
 ) -> Divided:
     """All batches of a window, divided by the contract.
 
@@ -51,8 +51,9 @@ def gather(
         DataError: as `check`; a column changes its dtype between batches; a primary key is repeated.
     """
     came = files.enter_context(Spool(folder))
-    for batch in batches:
-        came.append(batch)
+    with closing(batches):  # ends the process that makes them when one of them is refused
+        for batch in batches:
+            came.append(batch)
     if came.in_memory:
         return Divided.of(came.frame(), contract)
     if contract is None:

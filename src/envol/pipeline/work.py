@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,7 @@ class Worker:
             return Divided.of(result, node.contract)
         return gather(result, node.contract, self._store.path / SPOOL, files)
 
-    def _call(self, node: Node, task: Task, window: Window) -> pl.DataFrame | Iterator[pl.DataFrame]:
+    def _call(self, node: Node, task: Task, window: Window) -> pl.DataFrame | Generator[pl.DataFrame]:
         frames = {name: self._read(name, start, end) for name, start, end in self._ranges(node, task)}
         result: pl.DataFrame | Iterator[pl.DataFrame]
         if self._isolated(node):
