@@ -9,7 +9,7 @@ import time
 
 from cli.machines import ENVOL, LONE, Project
 
-SLOW = LONE.replace("    heat =", "    import time\n    time.sleep(0.2)\n    heat =")
+SLOW = LONE.replace("    heat =", "    import time\n    time.sleep(1)\n    heat =")
 JANUARY = ("--from", "2024-01-03", "--to", "2024-01-06")
 
 

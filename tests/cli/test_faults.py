@@ -60,7 +60,7 @@ def test_a_missing_column(project: Project) -> None:
 
 def test_rows_that_all_break_the_contract(project: Project) -> None:
     project.write(LONE.replace('{row}" for row', '{row // 99}" for row'))
-    _clear(project.envol("run"), 1, "all of 40 rows break the contract", "envol query")
+    _clear(project.envol("run"), 1, "all of 40 rows break the contract", "envol quarantine list readings")
 
 
 def test_names_that_do_not_exist(ran: tuple[Project, Said]) -> None:
