@@ -137,7 +137,9 @@ def test_for_people_the_lines_say_who_writes_them(tmp_path: Path) -> None:
 def test_pausing_and_the_rest_by_the_command_line(tmp_path: Path) -> None:
     project = Project(tmp_path / "project").write(WHOLE)
     assert "none is active" in project.envol("pause", "--reason", "moving", "--by", "ann").out
-    told = project.envol("status").out
+    said = project.envol("status")
+    told = said.out
+    assert said.code == 0, said.err
     assert "conductor: none is active" in told and "paused by ann" in told and ": moving;" in told
     paused = project.envol("status", "--json").json["conductor"]["paused"]
     assert (paused["by"], paused["reason"]) == ("ann", "moving")

@@ -373,7 +373,7 @@ def test_a_model_is_trained_again_when_asked(conducted: Start) -> None:
         control.retrain("large", "monitoring", "it drifts more")
         control.resume("ann")
         conductor.hears("task failed", node="large")
-        conductor.hears("woke")
+        conductor.hears("run ended", failed=1)
         conductor.hears("idle")
         assert place.made("large_predictions") == place.made("large_outcomes") == 4, "the champion goes on"
         assert control.wishes().retrain["large"].reason == "it drifts more"
