@@ -229,7 +229,7 @@ def test_a_window_without_good_rows_fails_and_keeps_what_was_stored(project: Mak
     [failure] = small.run("2024-01-02").failures
     assert isinstance(failure, DataError)
     assert "n: min" in failure.message
-    assert "numbers_quarantine" in str(failure.remedy)
+    assert "envol quarantine list numbers" in str(failure.remedy)
     assert small.table("numbers")["n"].to_list() == [1, 2]
     assert small.table("numbers_quarantine").height == (2 if on_broken == "quarantine" else 1)
 

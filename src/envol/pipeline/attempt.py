@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from envol.errors import EnvolError, Failure, StorageError, UserError
 from envol.pipeline.lease import LeaseLostError
+from envol.pipeline.limits import Slot
 from envol.pipeline.logs import shortened, task_log
 from envol.pipeline.plan import Plan, Reason, Task
 from envol.pipeline.records import Made
@@ -42,7 +43,7 @@ class Attempts:
 
     def carry_out(self, task: Task) -> Outcome | None:
         """Carry the task out when there is a slot; None when the run stops before."""
-        with self._slots:
+        with Slot(self._slots) as slot:
             if self._stop.is_set():
                 return None
             inputs = self._plan.inputs_hash(self._plan.input_slots(task.node, task.index))
@@ -52,7 +53,7 @@ class Attempts:
             elif self._is_unchanged(task, inputs):
                 outcome.state = "unchanged"
             else:
-                self._try(outcome, inputs)
+                self._try(outcome, inputs, slot)
             return outcome
 
     def _is_unchanged(self, task: Task, inputs: int) -> bool:
@@ -60,15 +61,16 @@ class Attempts:
         recorded = self._plan.nodes[task.node].recorded[task.index]
         return task.reason is Reason.INPUTS and int(recorded["inputs"]) == inputs
 
-    def _try(self, outcome: Outcome, inputs: int) -> None:
+    def _try(self, outcome: Outcome, inputs: int, slot: Slot) -> None:
         task = outcome.task
         node = self._plan.nodes[task.node].node
         began = time.monotonic()
         with task_log() as log:
             for attempt in range(1, node.retries + 2):
                 outcome.attempts = attempt
+                slot.take()
                 try:
-                    outcome.made, outcome.error = self._worker.carry_out(task, inputs), None
+                    outcome.made, outcome.error = self._worker.carry_out(task, inputs, slot), None
                     outcome.state = "done"
                     break
                 except NotYet as reason:
@@ -81,16 +83,10 @@ class Attempts:
                     final = isinstance(outcome.error, UserError | StorageError | LeaseLostError)
                     if final or self._stop.is_set() or attempt > node.retries:
                         break
-                    self._wait(node.backoff * 2 ** (attempt - 1))
+                    slot.give_up()
+                    self._stop.wait(node.backoff * 2 ** (attempt - 1))
             outcome.seconds = time.monotonic() - began
             outcome.log = shortened(log)
-
-    def _wait(self, seconds: float) -> None:
-        self._slots.release()
-        try:
-            self._stop.wait(seconds)
-        finally:
-            self._slots.acquire()
 
 
 def _as_envol_error(error: BaseException, node: str, window: str) -> EnvolError:

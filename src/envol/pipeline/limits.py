@@ -1,9 +1,11 @@
-"""How many tasks may run side by side: of one node, and of those that need the same resource."""
+"""How many tasks may run side by side: of one node, of those that need the same resource, and of all."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from threading import Semaphore
+from typing import Self
 
 from envol.project.nodes import Model, Node
 
@@ -39,3 +41,34 @@ class Limits:
     def _of(self, node: Node) -> list[tuple[str, str]]:
         keys = [("node", node.name), *(("resource", name) for name in node.resources)]
         return [*keys, (_TRAINING, "")] if isinstance(node, Model) else keys
+
+
+class Slot:
+    """A task's place among those that compute; given up while it waits for something else.
+
+    Args:
+        slots: as many as tasks may compute side by side.
+    """
+
+    def __init__(self, slots: Semaphore) -> None:
+        self._slots = slots
+        self._held = False
+
+    def take(self) -> None:
+        """Wait for a place, unless it has one."""
+        if not self._held:
+            self._slots.acquire()
+            self._held = True
+
+    def give_up(self) -> None:
+        """Let another task have the place."""
+        if self._held:
+            self._held = False
+            self._slots.release()
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_up()

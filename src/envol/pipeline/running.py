@@ -180,7 +180,6 @@ class _Run:
                 isolation,
                 definitions,
                 self._note,
-                slots,
                 isolate_all=isolate_all,
             )
             self._work_off(Attempts(self._plan, worker, slots, self._stop))

@@ -16,6 +16,7 @@ from envol.pipeline.checking.schema_drift import SchemaDrift
 from envol.pipeline.compute import compute
 from envol.pipeline.content import content_version
 from envol.pipeline.lease import Lease
+from envol.pipeline.limits import Slot
 from envol.pipeline.plan import NO_CHAMPION, Plan, Task
 from envol.pipeline.predicting import predict
 from envol.pipeline.quarantine.applying import ByContract, ByModel, decided
@@ -53,7 +54,6 @@ class Worker:
         isolation: carries out the tasks that need a process of their own; all of them if `isolate_all`.
         definitions: id by node of the definition that it is made with.
         note: takes short lines about the progress of long work.
-        slots: held by the caller for each task; given up while a task waits for the lake.
     """
 
     def __init__(
@@ -67,7 +67,6 @@ class Worker:
         isolation: Isolation,
         definitions: Mapping[str, int],
         note: Callable[[str], None],
-        slots: threading.Semaphore,
         *,
         isolate_all: bool = False,
     ) -> None:
@@ -81,7 +80,6 @@ class Worker:
         self._definitions = definitions
         self._records = Records(store.metadata)
         self._note = note
-        self._slots = slots
         self._recent = Recent()
         self._loading = threading.Lock()
         self._packages: dict[str, Package] = {}
@@ -91,8 +89,12 @@ class Worker:
         self._quarantines = {table.name for table in stored if table.name.endswith(QUARANTINE)}
         self._drift = SchemaDrift(store.lake, store.metadata, stored, run, note, lease.check)
 
-    def carry_out(self, task: Task, inputs: int) -> Made:
-        """Make one slot; `inputs` is the hash of the versions it reads.
+    def carry_out(self, task: Task, inputs: int, slot: Slot) -> Made:
+        """Make one slot.
+
+        Args:
+            inputs: the hash of the versions that it reads.
+            slot: held by the caller; given up once nothing is left but to wait for the lake.
 
         Raises:
             NotYet: a model has no champion for the window.
@@ -102,11 +104,11 @@ class Worker:
         try:
             if isinstance(node, Model):
                 return self._train(node, task, inputs)
-            return self._make(node, task, inputs)
+            return self._make(node, task, inputs, slot)
         except EnvolError as error:
             raise error.located(node=node.name, window=self._plan.label(task)) from error.__cause__
 
-    def _make(self, node: Node, task: Task, inputs: int) -> Made:
+    def _make(self, node: Node, task: Task, inputs: int, slot: Slot) -> Made:
         window = self._plan.schedule.window(node, task.index)
         with ExitStack() as files, self._drift.explaining(node, window) as see:
             rows = self._after_decisions(node, window, self._rows(node, task, window, files))
@@ -119,6 +121,7 @@ class Worker:
             quarantine = self._quarantine(node, broken)
             made = self._made(node, inputs, good.height, content_version(good), broken.height)
             refused = self._refusal(node, rows)
+            slot.give_up()
             if refused is not None:
                 if quarantine:
                     self._commit(node, window, quarantine, made)
@@ -255,18 +258,14 @@ class Worker:
         if made.quarantined:
             message += f", {made.quarantined} in quarantine"
         fingerprint = self._fingerprint(node, made.inputs)
-        self._slots.release()
-        try:
-            commit = self._store.lake.replace(
-                frames,
-                window,
-                node=node.name,
-                fingerprint=fingerprint,
-                message=message,
-                permit=self._lease.confirm,
-            )
-        finally:
-            self._slots.acquire()
+        commit = self._store.lake.replace(
+            frames,
+            window,
+            node=node.name,
+            fingerprint=fingerprint,
+            message=message,
+            permit=self._lease.confirm,
+        )
         self._recent.put(window.epoch, commit.stored)
         return commit.snapshot
 
