@@ -31,8 +31,7 @@ MODULE = (
         return hours.select(pl.col("hour").sum())
 """
 )
-AWAY_SECONDS = 12.0
-"""Longer than a standby waits for a holder of the lease that is silent."""
+AWAY_SECONDS = 8.0
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -393,30 +392,6 @@ def test_a_damaged_package_fails_its_windows_only(project: Make) -> None:
     assert result.failed == 3
     assert all("guess version 1" in str(failure) for failure in result.failures)
     assert small.table("numbers")["window_start"].n_unique() == 7
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_full_disk_stops_the_run_and_loses_nothing(project: Make, tmp_path: Path) -> None:
-    small = project(
-        """
-        @source(every="1d")
-        def numbers(window: Window) -> pl.DataFrame:
-            return pl.DataFrame({"n": range(200_000)}).with_columns(r=pl.col("n").hash(window.start.day))
-        """
-    )
-    small.store_path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", small.store_path], check=True)
-    try:
-        with pytest.raises(StorageError, match="(?s)full.*free space"):
-            small.run()
-        subprocess.run(["mount", "-o", "remount,size=200m", small.store_path], check=True)
-        kept = small.table("numbers")["window_start"].value_counts()
-        assert kept.height > 0
-        assert set(kept["count"]) == {200_000}
-        assert small.run().state == "done"
-        assert small.table("numbers").height == 10 * 200_000
-    finally:
-        subprocess.run(["umount", "--lazy", small.store_path], check=True)
 
 
 def test_a_function_that_calls_exit_fails_its_task_only(project: Make) -> None:
