@@ -58,12 +58,13 @@ def test_four_conductors_killed_and_cut_off_do_each_window_once_and_lose_none(
     time.sleep(AWAY_SECONDS)
     on_mortal.start()
     active.hears("run ended", state="done")
-    in_the_middle_of_a_run(place)
     [standby] = [one for one in conductors if one is not active]
     assert not standby.has_said("active"), "the active one was silent only because the server was away"
     assert any("waiting for up to" in line["message"] for line in active.lines)
     assert any("answers again" in line["message"] for line in active.lines)
+    before = len(calls(place.project))
     place.set_clock("02 03")
+    in_the_middle_of_a_run(place, before)
     active.kill()
     standby.hears("active")
     until(lambda: place.made("sums") == 27, standby.told)
@@ -82,9 +83,9 @@ def the_active(place: Conducted, conductors: list[Conductor]) -> Conductor:
     return active
 
 
-def in_the_middle_of_a_run(place: Conducted) -> None:
-    """Wait until a function is called twice more."""
-    before = len(calls(place.project))
+def in_the_middle_of_a_run(place: Conducted, calls_before: int | None = None) -> None:
+    """Wait until functions are called twice more."""
+    before = len(calls(place.project)) if calls_before is None else calls_before
     until(lambda: len(calls(place.project)) >= before + 2, lambda: calls(place.project)[-5:])
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from evidence import (
     until,
     versions,
 )
+from servers import free_port
 from small_project import SmallProject
 from sqlalchemy import select
 
@@ -159,6 +161,7 @@ def test_of_two_runs_begun_at_once_one_is_carried_out(project: Make) -> None:
 ELSEWHERE = """
 import sys
 from pathlib import Path
+from servers import free_port
 from small_project import SmallProject
 SmallProject(Path(sys.argv[1])).run("2024-01-04", workers=1)
 """
@@ -189,3 +192,26 @@ def test_a_run_on_another_machine_is_respected_and_replaced_once_it_is_silent(
     assert states(small) == ["crashed", "done"]
     assert len(calls(small)) == 4
     check_agreement(small, "days")
+
+
+def test_the_port_of_a_killed_service_is_free_at_once(project: Make) -> None:
+    module = """
+    @source(every="1d")
+    def days(window: Window) -> pl.DataFrame:
+        return pl.DataFrame({"key": [window.key], "n": [1.0]})
+
+    @model(features="days", labels="days", key="key", target="n", train="3d", every="3d")
+    def ones(X: pl.DataFrame, y: pl.Series):
+        raise NotImplementedError
+    """
+    small, port = project(module), free_port()
+    command = [sys.executable, "-m", "envol.cli", "serve", "-p", str(small.root), "--port", str(port)]
+    for _ in range(2):
+        service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert service.stdout is not None
+        assert any(f":{port}" in line for line in iter(service.stdout.readline, ""))
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /models HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+            service.kill()
+            service.communicate()

@@ -84,6 +84,20 @@ def test_a_killed_holder_frees_it_at_once(metadata: Metadata, tmp_path: Path) ->
         pass
 
 
+def test_another_process_that_got_the_id_of_a_dead_holder_is_not_taken_for_it(
+    metadata: Metadata, tmp_path: Path
+) -> None:
+    process = start(HOLDER, tmp_path)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    process.kill()
+    process.wait()
+    with metadata.begin() as connection:
+        connection.execute(update(tables.lease).values(pid=os.getpid()))
+    assert holder(metadata, "work") is None
+    with lease(metadata, patience=3600).held():
+        pass
+
+
 def test_a_holder_that_sleeps_is_replaced_and_cannot_write_any_more(
     metadata: Metadata, tmp_path: Path
 ) -> None:
