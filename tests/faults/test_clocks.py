@@ -12,7 +12,7 @@ from small_project import SmallProject
 from sqlalchemy import select
 
 from envol.cli.history import last_runs
-from envol.pipeline import RunResult, make_plan, run
+from envol.pipeline import Control, RunResult, make_plan, run
 from envol.project import load_project
 from envol.project.clock import FileClock
 from envol.storage import tables
@@ -111,3 +111,14 @@ def test_runs_of_one_second_and_of_an_earlier_hour_are_told_apart_and_in_their_o
     assert len({one["run"] for one in listed}) == 5
     assert [one["started_at"].day for one in reversed(listed)] == [3, 3, 5, 2, 4]
     check_agreement(timed.small, "days", "doubled")
+
+
+def test_what_is_asked_for_again_at_an_earlier_hour_is_not_taken_for_what_was_done(timed: Timed) -> None:
+    with timed.small.store() as store:
+        control = Control(store.metadata, timed.at("05T06").clock)
+        control.retrain("large", "ann", "it drifts")
+        done = control.wishes().retrain["large"]
+        timed.at("05T05")
+        control.retrain("large", "ben", "it drifts still")
+        control.retrained("large", done)
+        assert control.wishes().retrain["large"].by == "ben"

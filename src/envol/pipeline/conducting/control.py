@@ -128,7 +128,7 @@ class Control:
 
     def _remove(self, name: str, asked: Asked) -> None:
         def work(connection: Connection) -> None:
-            connection.execute(delete(tables.control).where(_control.name == name, _control.at <= asked.at))
+            connection.execute(delete(tables.control).where(_control.name == name, _control.at == asked.at))
 
         self._metadata.write(work)
 
