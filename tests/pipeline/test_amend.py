@@ -7,7 +7,7 @@ from collections.abc import Callable
 from small_project import SmallProject
 
 from envol.pipeline import Plan, Records
-from envol.pipeline.amend import hold_back, newest_cutoff, with_training
+from envol.pipeline.amend import hold_back, leave_stale, newest_cutoff, with_training
 from envol.project import load_project
 from envol.project.nodes import Model
 from envol.storage import Store
@@ -95,3 +95,24 @@ def test_one_more_training_lies_at_the_newest_cutoff(project: Make) -> None:
     name, first, last = extended.input_slots("large", 1)[0]
     assert (name, first, last) == ("features", 1, 5), "4 days: 3 to train on, 1 to test"
     assert with_training(found, extended, "large") is extended
+
+
+def test_stale_windows_are_left_while_what_is_due_goes_on(project: Make) -> None:
+    small = project(MODULE)
+    small.run("2024-01-04")
+    small.edit("range(40)})", "range(0, 40)})")
+    plan = small.plan("2024-01-05")
+    assert len(_planned(plan)["cases"]) == 4
+    assert leave_stale(plan) == 6  # three days of cases, and of truth, which names it
+    assert _planned(plan)["cases"] == ["04"]
+    assert _planned(plan)["features"] == ["04"]
+
+
+def test_a_window_whose_input_came_out_otherwise_is_not_stale_by_an_edit(project: Make) -> None:
+    small = project(MODULE)
+    small.run("2024-01-04")
+    small.edit("range(40)})", "range(1, 41)})")
+    small.run("2024-01-04", nodes=["cases"])
+    plan = small.plan("2024-01-04")
+    leave_stale(plan)
+    assert _planned(plan)["features"] == ["01", "02", "03"]

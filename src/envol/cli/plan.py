@@ -143,7 +143,7 @@ def _listing(made: Plan, shown: list[str]) -> Table:
 
 
 def _sentence(made: Plan) -> str:
-    from envol.pipeline import Reason
+    from envol.pipeline.plan import CHANGED
     from envol.project.nodes import Model
 
     trainings = sum(len(one.planned) for one in made.nodes.values() if isinstance(one.node, Model))
@@ -155,7 +155,6 @@ def _sentence(made: Plan) -> str:
     if not parts:
         return f"A run would do nothing: all that can be made is up to date.{waiting}"
     told = f"A run would {' and '.join(parts)}. Start it with: envol run{'.' if waiting else ''}{waiting}"
-    changed = {Reason.CODE, Reason.PARAMETERS, Reason.CONTRACT}
-    if any(changed & set(one.reasons()) for one in made.nodes.values()):
+    if any(set(CHANGED) & set(one.reasons()) for one in made.nodes.values()):
         told += "\nWhat went stale by a change can be kept as it is: envol accept --reason ..."
     return told

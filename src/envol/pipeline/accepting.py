@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from envol.pipeline.lease import Lease, run_lease
-from envol.pipeline.plan import Flags, NodePlan, Plan, Reason, code_of, make_plan
+from envol.pipeline.plan import CHANGED, Flags, NodePlan, Plan, Reason, code_of, make_plan
 from envol.pipeline.planning import current_inputs
 from envol.pipeline.records import Records
 from envol.pipeline.source_control import revision_of
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from envol.project.clock import Clock
     from envol.storage import Store
 
-_DEFINED = (Reason.CODE, Reason.PARAMETERS, Reason.CONTRACT)
 CHUNK = 10_000
 
 
@@ -91,7 +90,7 @@ def accept(
 
 def _stale(plan: Plan, node: NodePlan, start: datetime | None, end: datetime | None) -> Flags:
     """The windows to accept: changed themselves, or by inputs that are up to date now."""
-    stale = np.isin(node.reason, [code_of(reason) for reason in _DEFINED])
+    stale = np.isin(node.reason, [code_of(reason) for reason in CHANGED])
     waits = np.zeros(len(node.slots), np.bool_)
     for name, first, last in plan.reads(node.node.name):
         planned = np.concatenate([[0], np.cumsum(plan.nodes[name].reason > 0)])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envol.pipeline.plan import Flags, NodePlan, Plan, Reason, code_of
+from envol.pipeline.plan import CHANGED, Flags, NodePlan, Plan, Reason, code_of
+from envol.pipeline.planning import current_inputs
 from envol.pipeline.schedule import Epochs, Slots
 from envol.project.nodes import Model, Predictions
 
@@ -37,6 +38,24 @@ def hold_back(plan: Plan, windows: Mapping[str, Iterable[int]], promoted: Mappin
             out |= node.slots.starts < first_cutoff
         left_out[name] = out & (node.reason > 0)
         node.reason[left_out[name]] = 0
+
+
+def leave_stale(plan: Plan) -> int:
+    """Leave windows as they are that a change of code, parameters or contract made stale; returns how many.
+
+    What is due goes on with them. A window whose inputs came out otherwise is made again all the same.
+    """
+    left = 0
+    for name, node in plan.nodes.items():
+        changed = np.isin(node.reason, [code_of(reason) for reason in CHANGED])
+        left += int(np.count_nonzero(changed))
+        node.reason[changed] = 0
+        waits = np.zeros(len(node.slots), np.bool_)
+        for other, first, last in plan.reads(name):
+            waits |= _any(plan.nodes[other].reason > 0, first, last)
+        same = node.recorded["inputs"] == current_inputs(plan, node)
+        node.reason[(node.reason == code_of(Reason.INPUTS)) & same & ~waits] = 0
+    return left
 
 
 def newest_cutoff(plan: Plan, model: Model) -> int:

@@ -46,6 +46,8 @@ class Reason(StrEnum):
 
 
 REASONS = tuple(Reason)
+CHANGED = (Reason.CODE, Reason.PARAMETERS, Reason.CONTRACT)
+"""The reasons that an edit of the project gives."""
 NO_INPUT, NO_CHAMPION = "an input is not made", "no champion yet"
 BLOCKED = (NO_INPUT, NO_CHAMPION)
 

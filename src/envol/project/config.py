@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -63,9 +63,14 @@ class RunSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class ConductorSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """[conductor]: how many seconds running tasks have to end when it is stopped, before they are killed."""
+    """[conductor]: how many seconds running tasks have to end when it is stopped, before they are killed.
+
+    `stale` says what it does with windows that an edit made stale: "remake" them, or "wait" for
+    `envol accept` or `envol run`.
+    """
 
     stop_timeout: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    stale: Literal["remake", "wait"] = "remake"
 
 
 class RetentionSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

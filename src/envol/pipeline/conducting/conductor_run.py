@@ -25,7 +25,7 @@ from sqlalchemy import select
 
 from envol.errors import BusyError, EnvolError, UserError
 from envol.family import end_with, take_line
-from envol.pipeline.amend import hold_back, newest_cutoff, with_training
+from envol.pipeline.amend import hold_back, leave_stale, newest_cutoff, with_training
 from envol.pipeline.backfill import carry_on
 from envol.pipeline.conducting.control import Asked, Control
 from envol.pipeline.due import next_of_all
@@ -137,6 +137,11 @@ class DueRun:
 
     def _planned(self) -> Plan:
         plan = make_plan(self._project, self._store, self._clock)
+        if self._project.config.conductor.stale == "wait" and (left := leave_stale(plan)):
+            self._note(
+                f"{left:,} windows are stale and left as they are: envol accept keeps them, envol run"
+                " makes them again"
+            )
         for model, asked in self._control.wishes().retrain.items():
             plan = self._with_wish(plan, model, asked)
         hold_back(plan, self._order["held_back"], self._records.promoted_cutoffs())
