@@ -16,25 +16,27 @@ from envol.project.clock import FixedClock
 
 Make = Callable[..., SmallProject]
 HOUR = timedelta(hours=1)
-MODULE = """
+HOURS = """
     @source(every="1h")
     def hours(window: Window) -> pl.DataFrame:
         return pl.DataFrame({"at": [window.epoch], "load": [window.epoch // 3600 % 1009]})
-
-    @source(every="1d", delay="1d")
-    def later(window: Window) -> pl.DataFrame:
-        return pl.DataFrame({"hours": [(window.end.timestamp() - window.start.timestamp()) / 3600]})
 
     @table(every="1d", lookback={"hours": "6h"})
     def days(window: Window, hours: pl.DataFrame) -> pl.DataFrame:
         own = hours.filter(pl.col("at") >= window.epoch)
         before = hours.height - own.height
         return pl.DataFrame({"load": own["load"].sum(), "hours": own.height, "before": before})
+"""
+WEEKS = """
+    @source(every="1d", delay="1d")
+    def days(window: Window) -> pl.DataFrame:
+        hours = (window.end.timestamp() - window.start.timestamp()) / 3600
+        return pl.DataFrame({"at": [window.epoch], "hours": [hours]})
 
-    @table(every="1w")
-    def weeks(days: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
-        sums = days.select(pl.col("load", "hours").sum())
-        return sums.with_columns(later=later["hours"].sum())
+    @table(every="1w", lookback={"days": "2d"})
+    def weeks(window: Window, days: pl.DataFrame) -> pl.DataFrame:
+        own = days.filter(pl.col("at") >= window.epoch)
+        return own.select(pl.col("hours").sum(), before=days.height - own.height)
 """
 CHANGES = [
     ("Europe/Paris", date(2024, 3, 31), 23),
@@ -47,55 +49,66 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("zone", "day", "length"), CHANGES)
-def test_a_week_with_a_change(project: Make, zone: str, day: date, length: int) -> None:
+def test_the_hours_and_the_days_around_a_change(project: Make, zone: str, day: date, length: int) -> None:
     place = ZoneInfo(zone)
-    monday = day - timedelta(days=day.weekday())
-    first, begin, end, last = (
-        midnight(place, one) for one in (monday, day, day + timedelta(days=1), monday + timedelta(days=7))
-    )
+    first, begin, end, last = (midnight(place, day + timedelta(days=number)) for number in (-1, 0, 1, 2))
     assert (end - begin) / HOUR == length
-    small = project(MODULE)
-    config = small.root / "envol.toml"
-    config.write_text(config.read_text().replace("UTC", zone).replace("2024-01-01", str(monday)))
-    done = 0
-    for now in (begin + HOUR / 2, begin + 5 * HOUR / 2, end - HOUR / 2, last + 24 * HOUR):
-        result = run_at(small, now)
-        assert result.failures == []
-        done += result.done
-    for now in (begin - HOUR, begin, begin + 3 * HOUR / 2, begin + 2 * HOUR, end - HOUR, end):
-        check_next(small, place, now)
-    every_hour = int((last - first) / HOUR) + 24
-    assert done == every_hour + 7 + 8 + 1
-    assert len(plan_at(small, last + 24 * HOUR)) == 0
+    small = placed(project(HOURS), zone, day - timedelta(days=1))
+    done = sum(
+        run_at(small, now).done for now in (begin + HOUR / 2, begin + 5 * HOUR / 2, end - HOUR / 2, last)
+    )
+    assert done == 48 + length + 3
+    assert len(plan_at(small, last)) == 0
 
     hours = small.table("hours")
-    assert hours["at"].to_list() == [int(first.timestamp()) + 3600 * hour for hour in range(every_hour)]
+    assert hours["at"].to_list() == list(range(int(first.timestamp()), int(last.timestamp()), 3600))
     assert hours["at"].to_list() == hours["window_start"].dt.epoch("s").to_list()
     days = small.table("days").sort("window_start")
-    starts = [midnight(place, monday + timedelta(days=number)) for number in range(9)]
-    assert days["window_start"].to_list() == starts[:8]
-    for row, start, until in zip(days.iter_rows(named=True), starts, starts[1:], strict=False):
-        own = range(int(start.timestamp()), int(until.timestamp()), 3600)
-        assert (row["hours"], row["load"]) == (len(own), sum(at // 3600 % 1009 for at in own))
-        assert row["before"] == (6 if start > first else 0)
-    assert days["hours"].to_list() == [length if start == begin else 24 for start in starts[:8]]
-    [week] = small.table("weeks").iter_rows(named=True)
-    assert week["hours"] == week["later"] == 7 * 24 + length - 24
-    assert week["load"] == days.head(7)["load"].sum()
-    check_agreement(small, "hours", "days", "weeks", "later")
+    assert days["window_start"].to_list() == [first, begin, end]
+    assert days["hours"].to_list() == [24, length, 24]
+    assert days["before"].to_list() == [0, 6, 6]
+    for load, start, until in zip(days["load"], (first, begin, end), (begin, end, last), strict=True):
+        assert load == sum(
+            at // 3600 % 1009 for at in range(int(start.timestamp()), int(until.timestamp()), 3600)
+        )
+    check_agreement(small, "hours", "days")
+    for now in (begin - HOUR, begin, begin + 3 * HOUR / 2, begin + 2 * HOUR, end - HOUR, end):
+        loaded, plan = load_project(small.root), plan_at(small, now)
+        following = now.timestamp() // 3600 * 3600 + 3600
+        assert next_due(loaded, plan, "hours").at.timestamp() == following
+        assert next_of_all(loaded, plan)[1].at.timestamp() == following
+        tomorrow = midnight(place, now.astimezone(place).date() + timedelta(days=1))
+        assert next_due(loaded, plan, "days").at.timestamp() == tomorrow.timestamp()
 
 
-def check_next(small: SmallProject, place: ZoneInfo, now: datetime) -> None:
-    """What the conductor waits for: the next full hour, the next midnight, a day after an earlier one."""
-    loaded, plan = load_project(small.root), plan_at(small, now)
-    hour = now.timestamp() // 3600 * 3600 + 3600
-    today = now.astimezone(place).date()
-    ends = [midnight(place, today + timedelta(days=number)).astimezone(place) for number in (-1, 0, 1)]
-    later = [(end + timedelta(days=1)).timestamp() for end in ends]
-    assert next_due(loaded, plan, "hours").at.timestamp() == hour
-    assert next_due(loaded, plan, "days").at.timestamp() == ends[2].timestamp()
-    assert next_due(loaded, plan, "later").at.timestamp() == min(at for at in later if at > now.timestamp())
-    assert next_of_all(loaded, plan)[1].at.timestamp() == hour
+@pytest.mark.parametrize(("zone", "day", "length"), CHANGES)
+def test_the_week_of_a_change(project: Make, zone: str, day: date, length: int) -> None:
+    place, before = ZoneInfo(zone), day - timedelta(days=day.weekday() + 7)
+    small = placed(project(WEEKS), zone, before)
+    complete = [end_of(place, before + timedelta(days=number)) + timedelta(days=1) for number in range(14)]
+    for number, at in enumerate(complete):
+        early = at.astimezone(UTC) - timedelta(seconds=1)
+        loaded, plan = load_project(small.root), plan_at(small, early)
+        assert len(plan.nodes["days"].slots) == number
+        assert next_of_all(loaded, plan)[1].at.timestamp() == at.timestamp()
+    assert run_at(small, complete[-1]).done == 14 + 2
+    assert len(plan_at(small, complete[-1])) == 0
+    assert small.table("days").sort("window_start")["hours"].sum() == 14 * 24 + length - 24
+    weeks = small.table("weeks").sort("window_start")
+    assert weeks["hours"].to_list() == [168, 168 + length - 24] and weeks["before"].to_list() == [0, 2]
+    check_agreement(small, "days", "weeks")
+
+
+def placed(small: SmallProject, zone: str, start: date) -> SmallProject:
+    """The project, in that zone and from that day on."""
+    config = small.root / "envol.toml"
+    config.write_text(config.read_text().replace("UTC", zone).replace("2024-01-01", str(start)))
+    return small
+
+
+def end_of(place: ZoneInfo, day: date) -> datetime:
+    """The end of a day, in its zone."""
+    return midnight(place, day + timedelta(days=1)).astimezone(place)
 
 
 def midnight(place: ZoneInfo, day: date) -> datetime:
@@ -114,8 +127,7 @@ def plan_at(small: SmallProject, now: datetime):
 
 
 def test_of_two_instants_of_one_wall_time_the_conductor_waits_for_the_first(project: Make) -> None:
-    small = project(
-        """
+    module = """
         @source(every="1d", delay="2h")
         def days(window: Window) -> pl.DataFrame:
             return pl.DataFrame({"n": [1]})
@@ -127,12 +139,8 @@ def test_of_two_instants_of_one_wall_time_the_conductor_waits_for_the_first(proj
         @table(every="1d")
         def both(days: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
             return days
-        """
-    )
-    config = small.root / "envol.toml"
-    config.write_text(
-        config.read_text().replace("UTC", "America/New_York").replace("2024-01-01", "2024-11-02")
-    )
+    """
+    small = placed(project(module), "America/New_York", date(2024, 11, 2))
     half_past_midnight = datetime(2024, 11, 3, 4, 30, tzinfo=UTC)
     loaded, plan = load_project(small.root), plan_at(small, half_past_midnight)
     first, second = (int(datetime(2024, 11, 3, hour, tzinfo=UTC).timestamp()) for hour in (5, 6))
