@@ -24,6 +24,8 @@ COUNTED = """
     @source(every="1d")
     def numbers(window: Window, pause: float = 0.0) -> pl.DataFrame:
         time.sleep(pause)
+        while window.start.day > 6 and (Path(__file__).parent / "held.txt").exists():
+            time.sleep(0.01)
         with open(Path(__file__).parent / "made.txt", "a") as file:
             file.write(window.key + "\\n")
         if (Path(__file__).parent / "broken.txt").exists() and window.start.day == 4:
@@ -126,7 +128,9 @@ def test_stopped_it_goes_on_where_it_was(project: Make) -> None:
 
 
 def test_killed_it_goes_on_where_it_was(project: Make) -> None:
-    some = Backfills(project(COUNTED, "[parameters.numbers]\npause = 0.1\n"))
+    some = Backfills(project(COUNTED))
+    held = some.small.root / "held.txt"
+    held.touch()
     asked = some.request("01-01", "01-11", nodes=["numbers"], rerun=True)
     code = (
         "import sys; from pathlib import Path; sys.path[:0] = sys.argv[3:]\n"
@@ -141,6 +145,7 @@ def test_killed_it_goes_on_where_it_was(project: Make) -> None:
     some.small.wait_for_tasks(3, process)
     process.kill()
     process.wait()
+    held.unlink()
     between = some.find(asked.id)
     assert between.state == "running"
     assert 0 < between.waiting < 10

@@ -84,6 +84,25 @@ def test_a_killed_holder_frees_it_at_once(metadata: Metadata, tmp_path: Path) ->
         pass
 
 
+def test_those_who_hold_it_for_a_moment_are_waited_for(metadata: Metadata) -> None:
+    began, count = threading.Event(), 6
+
+    def hold_in_turn() -> None:
+        for _ in range(count):
+            with lease(metadata).held():
+                began.set()
+                time.sleep(0.2)
+
+    others = threading.Thread(target=hold_in_turn)
+    others.start()
+    began.wait()
+    with lease(metadata).held():
+        pass
+    others.join()
+    with metadata.connect() as connection:
+        assert connection.execute(select(tables.lease.c.token)).scalar_one() == count + 1
+
+
 def test_another_process_that_got_the_id_of_a_dead_holder_is_not_taken_for_it(
     metadata: Metadata, tmp_path: Path
 ) -> None:

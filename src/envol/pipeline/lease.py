@@ -108,8 +108,8 @@ class Lease:
             if holder is None:
                 return
             now = (holder["token"], holder["beats"])
-            if not wait and seen is not None and now != seen:
-                raise self._busy(holder)
+            if not wait and seen is not None and now[0] == seen[0] and now != seen:
+                raise self._busy(holder)  # one and the same is alive; those who hold it for a moment change
             before, looked = looked, time.monotonic()
             # A long time without a look: the database was away, for the holder as well, or all was suspended.
             if now != seen or looked - before > 2 * BEAT_SECONDS:
