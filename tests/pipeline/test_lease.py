@@ -96,9 +96,11 @@ def test_those_who_hold_it_for_a_moment_are_waited_for(metadata: Metadata) -> No
     others = threading.Thread(target=hold_in_turn)
     others.start()
     began.wait()
-    with lease(metadata).held():
-        pass
-    others.join()
+    try:
+        with lease(metadata).held():
+            pass
+    finally:
+        others.join()
     with metadata.connect() as connection:
         assert connection.execute(select(tables.lease.c.token)).scalar_one() == count + 1
 
